@@ -17,7 +17,7 @@ use crate::state::buffers::BufferPool;
 use crate::state::buffers::outbox::Outbox;
 use crate::state::connection_state::ConnectionState;
 use crate::state::memory::OutOfMemory;
-use crate::state::phase::{Phase, WriteHalf};
+use crate::state::phase::{DrainStep, Phase, WriteHalf};
 use crate::state::timestamp::Timestamp;
 
 /// Output of a callback.
@@ -392,6 +392,51 @@ impl<'a> Connection<'a> {
     pub fn close(&mut self) {
         let reason = self.callback_cause().unwrap_or(CloseReason::Local);
         self.close_with(reason);
+    }
+
+    /// Ends the connection without losing a request. All input that has arrived is delivered, and its replies are sent.
+    /// Then the connection closes like [`close`](Self::close). A handler calls it in
+    /// [`on_drain`](crate::StreamHandler::on_drain), where `close` would lose the requests that arrive while the outbox
+    /// is sent.
+    ///
+    /// ```
+    /// use halloo::{Connection, StreamHandler};
+    ///
+    /// struct Echo;
+    ///
+    /// impl StreamHandler for Echo {
+    ///     type Session = ();
+    ///     fn on_open(&mut self, _: &mut Connection<'_>) -> Option<()> { Some(()) }
+    ///     fn on_data(&mut self, connection: &mut Connection<'_>, (): &mut (), input: &[u8]) -> usize {
+    ///         connection.try_write(input)
+    ///     }
+    ///     fn on_drain(&mut self, connection: &mut Connection<'_>, (): &mut ()) {
+    ///         connection.drain();
+    ///     }
+    /// }
+    /// # let _ = Echo;
+    /// ```
+    ///
+    /// Callbacks go on as before: `on_data` with all input, also with what waits for room in the outbox, then `on_eof` if the
+    /// peer has sent EOF. The rest of an incomplete message is dropped. `on_drain` is not called after this call. The idle
+    /// timeout, the write timeout and the end of the loop's drain apply. A [paused](Self::pause) connection waits for
+    /// [`resume`](Self::resume): a handler that owes a reply pauses. `close` and [`abort`](Self::abort) end the drain.
+    ///
+    /// From this call on, the kernel acknowledges no further input:
+    /// - TCP on Linux: a socket filter drops segments with data until our FIN is sent. So every byte that was acknowledged
+    ///   before our FIN is delivered.
+    /// - A unix socket: the peer's writes fail with EPIPE. So every byte that a write has accepted is delivered.
+    /// - TCP on other systems: the kernel still accepts input. What arrives between the last read and our FIN is lost.
+    pub fn drain(&mut self) {
+        match (self.state().phase, self.state().drain_step) {
+            // Nothing was received.
+            (Phase::Connecting(_), _) => self.close(),
+            (Phase::Open, DrainStep::None | DrainStep::NoticeDue) => {
+                self.state_mut().drain_step = DrainStep::StopDue;
+                self.context.mark_dirty(self.slot);
+            }
+            _ => {}
+        }
     }
 
     /// Resets the connection now; output that is not yet sent is lost.

@@ -21,7 +21,9 @@ use crate::observe::entry::EntryKind;
 use crate::options::connect::Connect;
 use crate::state::buffers::Strain;
 use crate::state::memory::{is_mostly_free, shrink_map};
-use crate::state::phase::{Action, CloseMode, Expiry, FlushNotice, Phase, Queued, ReadState, WriteHalf, WriteState};
+use crate::state::phase::{
+    Action, CloseMode, DrainStep, Expiry, FlushNotice, Phase, Queued, ReadState, WriteHalf, WriteState,
+};
 use crate::state::timestamp::Timestamp;
 
 impl EventLoop<'_> {
@@ -33,7 +35,9 @@ impl EventLoop<'_> {
         let local = is_wildcard.then(|| stream.local_addr().ok().flatten()).flatten();
         let slot = context.insert_accepted(listener, stream, peer, local);
         // Before the drain begins, this is false: the drain then notifies all connections.
-        context.state(slot).drain_notice_due = matches!(context.loop_state, LoopState::Draining(_));
+        if matches!(context.loop_state, LoopState::Draining(_)) {
+            context.state(slot).drain_step = DrainStep::NoticeDue;
+        }
         self.callbacks.on_open(context, slot);
         self.drive(slot);
     }
@@ -241,7 +245,7 @@ impl EventLoop<'_> {
                 Action::Discard => stats.bytes_received += entry.discard(&mut self.read_buffer, slot, journal) as u64,
                 Action::CloseOverflow => entry.state.phase = Phase::Flushing(CloseReason::InputOverflow),
                 Action::NotifyDrain => {
-                    entry.state.drain_notice_due = false;
+                    entry.state.drain_step = DrainStep::None;
                     self.callbacks.on_event(&mut self.context, slot, HandlerEvent::Drain);
                 }
                 Action::NotifyFlushed => {
@@ -251,6 +255,8 @@ impl EventLoop<'_> {
                     self.callbacks.on_event(&mut self.context, slot, HandlerEvent::Flushed);
                 }
                 Action::NotifyEof => self.deliver_eof(slot),
+                Action::StopInput => entry.stop_input(slot, journal),
+                Action::EndDrain => entry.end_drain(),
             }
         }
     }

@@ -9,10 +9,11 @@ use crate::context::Context;
 use crate::context::entries::connection_entry::ConnectionEntry;
 use crate::event_loop::EventLoop;
 use crate::ids::SlotKey;
+use crate::net::Stream;
 use crate::observe::entry::{EntryKind, raw_errno};
 use crate::observe::journal::Journal;
 use crate::state::memory::OutOfMemory;
-use crate::state::phase::{CloseMode, Phase, ReadState};
+use crate::state::phase::{CloseMode, DrainStep, InputStop, Phase, ReadState};
 
 impl EventLoop<'_> {
     /// Reads once, and delivers the bytes if the inbox is empty.
@@ -102,6 +103,21 @@ impl ConnectionEntry {
         count
     }
 
+    /// Makes the kernel accept no further input. All that it has accepted is then read, to the error that ends it.
+    pub(super) fn stop_input(&mut self, slot: u32, journal: &mut Journal) {
+        let (mut stop, state) = (InputStop::None, &mut self.state);
+        // planted: input-not-stopped
+        if let Some((made, result)) = self.stream.as_ref().and_then(Stream::stop_input) {
+            let numbers = [u64::from(made == InputStop::Shutdown), 0];
+            journal.note_result(EntryKind::InputStopped, SlotKey::Connection(slot), self.generation, numbers, &result);
+            if result.is_ok() {
+                stop = made;
+            }
+        }
+        state.drain_step = DrainStep::Stopped(stop);
+        state.read_state = ReadState::ReadToEnd;
+    }
+
     /// Reads once. Returns the bytes, none for EOF, or an error number; the outcome changes the state.
     fn recv<'b>(&mut self, buffer: &'b mut [u8]) -> Result<&'b [u8], i32> {
         let (state, room) = (&mut self.state, buffer.len());
@@ -109,6 +125,11 @@ impl ConnectionEntry {
             return Ok(&[]);
         };
         match stream.recv(buffer) {
+            // Our own shutdown made this EOF, and nothing more can follow.
+            Ok(0) if state.phase == Phase::Open && state.drain_step == DrainStep::Stopped(InputStop::Shutdown) => {
+                state.read_state = ReadState::WouldBlock;
+                Ok(&[])
+            }
             Ok(0) => {
                 state.read_state = ReadState::Eof;
                 state.set_inbox_changed(true);

@@ -13,7 +13,7 @@ use crate::observe::entry::EntryKind;
 use crate::observe::journal::Journal;
 use crate::state::buffers::BufferPool;
 use crate::state::buffers::outbox::Outbox;
-use crate::state::phase::{CloseMode, PeerActivity, Phase, ReadState, WriteHalf, WriteState};
+use crate::state::phase::{CloseMode, DrainStep, InputStop, PeerActivity, Phase, ReadState, WriteHalf, WriteState};
 use crate::state::timestamp::Timestamp;
 
 impl ConnectionEntry {
@@ -89,6 +89,15 @@ impl ConnectionEntry {
         }
     }
 
+    /// Closes a connection whose input was delivered, and whose output was sent.
+    pub(super) fn end_drain(&mut self) {
+        self.state.phase = Phase::Flushing(CloseReason::Local);
+        if self.state.drain_step == DrainStep::Stopped(InputStop::Shutdown) {
+            // The peer cannot send any more.
+            self.state.read_state = ReadState::EofDelivered;
+        }
+    }
+
     /// Closes after all output was sent. If the peer may still be sending, its input is read to EOF, within bounds,
     /// before the descriptor is closed. Unread input would make the kernel send an RST, and an RST can destroy output
     /// that the peer has not read (RFC 1122 section 4.2.2.13).
@@ -97,6 +106,7 @@ impl ConnectionEntry {
             return;
         };
         self.shutdown_write(slot, journal);
+        self.resume_input(slot, journal);
         let state = &mut self.state;
         // planted: no-linger
         state.phase = if state.peer_may_be_sending() {

@@ -27,6 +27,8 @@
 //! | `Stream::send` | writes once; the hint that a FIN follows lets both share a segment |
 //! | `Stream::send_vectored` | the same for several buffers, in one call |
 //! | `Stream::shutdown_write` | sends a FIN |
+//! | `Stream::stop_input` | accepts no further input: on TCP the peer keeps it, on a unix socket its writes fail, and reads return EOF; `None` if the peer has sent EOF, or where the system cannot |
+//! | `Stream::resume_input` | accepts input again, on TCP |
 //! | `Listener::descriptor`, `Stream::descriptor`, `UdpSocket::descriptor`, `WatchedFd::descriptor` | the descriptor, or a number of the simulation, for the journal |
 //! | `Stream::reset_on_close` | makes the close discard unsent output and send an RST |
 //! | `UdpSocket::has_family_of` | whether its family includes an address |
@@ -67,7 +69,7 @@ use crate::options::bind::Bind;
 use crate::options::connect::Connect;
 use crate::options::listen::Listen;
 use crate::options::udp::{Membership, MembershipChange};
-use crate::state::phase::CloseMode;
+use crate::state::phase::{CloseMode, InputStop};
 use crate::state::udp_send_queue::{Transmit, UdpSendQueue};
 
 /// The network of a loop.
@@ -302,6 +304,14 @@ impl Stream {
 
     pub(crate) fn shutdown_write(&self) -> io::Result<()> {
         each!(self, stream => stream.shutdown_write())
+    }
+
+    pub(crate) fn stop_input(&self) -> Option<(InputStop, io::Result<()>)> {
+        each!(self, stream => stream.stop_input())
+    }
+
+    pub(crate) fn resume_input(&self) -> io::Result<()> {
+        each!(self, stream => stream.resume_input())
     }
 
     pub(crate) fn reset_on_close(&self) -> io::Result<()> {

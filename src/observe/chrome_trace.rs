@@ -65,6 +65,7 @@ impl EntryKind {
             Self::Message => ("is_note", "value"),
             Self::Backoff => ("pause_ns", ""),
             Self::Recovered => ("failures", "elapsed_ns"),
+            Self::InputStopped => ("shutdown", ""),
             Self::ShutdownWrite => ("", "both"),
             Self::Closed => ("reason", "reset"),
             Self::Connected

@@ -140,6 +140,9 @@ words! {
         /// A socket option was set after the socket was opened. Numbers: the protocol level and the option. Call:
         /// `setsockopt(2)`. The memberships of multicast groups have no entries.
         OptionSet = "option-set",
+        /// The kernel accepts no further input of a connection that [drains](crate::Connection::drain). Numbers: 1 on a
+        /// unix socket; 0. Call: `setsockopt(2)` with `SO_ATTACH_FILTER`, on a unix socket `shutdown(2)` with `SHUT_RD`.
+        InputStopped = "input-stopped",
         /// UDP datagrams were received in one call. Numbers: datagrams; the most that were asked for. Call:
         /// `recvmmsg(2)`, or `recvmsg(2)` for one datagram.
         ReceiveBatch = "receive-batch",

@@ -11,13 +11,12 @@ use crate::state::buffers::byte_queue::ByteQueue;
 use crate::state::buffers::{BufferPool, Buffers};
 use crate::state::memory::OutOfMemory;
 use crate::state::phase::{
-    Action, CloseMode, Expiry, FlushNotice, PeerActivity, Phase, Queued, ReadState, WriteHalf, WriteState,
+    Action, CloseMode, DrainStep, Expiry, FlushNotice, PeerActivity, Phase, Queued, ReadState, WriteHalf, WriteState,
 };
 use crate::state::timestamp::Timestamp;
 
 /// The state of one connection.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is independent of the others")]
 pub(crate) struct ConnectionState {
     /// The last progress: input consumed, output accepted, or new output in an empty outbox. While lingering, its
     /// start.
@@ -38,7 +37,7 @@ pub(crate) struct ConnectionState {
     pub(crate) flush_notice: FlushNotice,
     pub(crate) queued: Queued,
     pub(crate) paused: bool,
-    pub(crate) drain_notice_due: bool,
+    pub(crate) drain_step: DrainStep,
     /// Whether the socket is registered with the poll. A short connection may end before it has to wait.
     pub(crate) is_registered: bool,
     /// The poll has reported that both directions are closed.
@@ -62,7 +61,7 @@ impl ConnectionState {
             flush_notice: FlushNotice::None,
             queued: Queued::No,
             paused: false,
-            drain_notice_due: false,
+            drain_step: DrainStep::None,
             is_registered: false,
             is_disconnected: false,
         }
@@ -111,7 +110,8 @@ impl ConnectionState {
             && self.budget > 0
             && self.write_half == WriteHalf::Open
             && self.flush_notice == FlushNotice::None
-            && !(self.paused || self.drain_notice_due || self.is_disconnected)
+            && self.drain_step == DrainStep::None
+            && !(self.paused || self.is_disconnected)
     }
 
     fn next_action_open(&self, limits: &ConnectionLimits) -> Action {
@@ -151,10 +151,32 @@ impl ConnectionState {
         let uses_budget = matches!(action, Action::NotifyFlushed | Action::Deliver | Action::Read);
         match if uses_budget && self.budget == 0 { Action::Yield } else { action } {
             // Waiting requests are answered first, so that a handler that closes in `on_drain` has sent its reply.
-            Action::Wait | Action::Yield if self.drain_notice_due => Action::NotifyDrain,
+            action @ (Action::Wait | Action::Yield) if self.drain_step != DrainStep::None => {
+                self.next_action_of_drain(action)
+            }
             // No later event would report that the peer is gone.
             Action::Wait if self.is_disconnected => Action::Close(CloseReason::Reset, CloseMode::Close),
             action => action,
+        }
+    }
+
+    /// Decides when nothing but the drain is left to do now. A paused connection still has work: its handler resumes it.
+    #[cold]
+    fn next_action_of_drain(&self, action: Action) -> Action {
+        let is_read_to_end = match self.read_state {
+            ReadState::WouldBlock => matches!(self.drain_step, DrainStep::Stopped(_)),
+            ReadState::EofDelivered => true,
+            ReadState::Readable | ReadState::ReadToEnd | ReadState::Eof => false,
+        };
+        match self.drain_step {
+            DrainStep::NoticeDue => Action::NotifyDrain,
+            _ if action == Action::Wait && self.is_disconnected => Action::Close(CloseReason::Reset, CloseMode::Close),
+            // planted: drain-ends-with-unsent-output
+            _ if action == Action::Wait && is_read_to_end && self.outbox_len() == 0 && !self.paused => Action::EndDrain,
+            DrainStep::StopDue if !matches!(self.read_state, ReadState::Eof | ReadState::EofDelivered) => {
+                Action::StopInput
+            }
+            DrainStep::None | DrainStep::StopDue | DrainStep::Stopped(_) => action,
         }
     }
 
@@ -336,6 +358,7 @@ impl ConnectionState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::phase::InputStop;
     use proptest::prelude::*;
     use std::net::{Ipv4Addr, SocketAddr};
     use std::time::Duration;
@@ -362,16 +385,19 @@ mod tests {
             Phase::Lingering(CloseReason::Local, 1),
         ];
         let write_halves = [WriteHalf::Open, WriteHalf::ShutdownPending, WriteHalf::Shutdown];
+        let stopped = [InputStop::None, InputStop::Filter, InputStop::Shutdown].map(DrainStep::Stopped);
+        let drain_steps = [&[DrainStep::None, DrainStep::NoticeDue, DrainStep::StopDue], &stopped[..]].concat();
         let flush_notices = [FlushNotice::None, FlushNotice::Due, FlushNotice::Delivered, FlushNotice::DueNextTurn];
         let sources = (prop::sample::select(read_states.to_vec()), prop::sample::select(phases.to_vec()));
         let marks = (
             prop::sample::select(flush_notices.to_vec()),
-            any::<[bool; 5]>(),
+            any::<[bool; 4]>(),
+            prop::sample::select(drain_steps),
             prop::sample::select(write_halves.to_vec()),
         );
         (sources, marks, 0usize..5, 0usize..5).prop_map(
-            |((read_state, phase), (flush_notice, bits, write_half), inbox_len, outbox_len)| {
-                let [paused, drain_notice_due, blocked, changed, unchanged] = bits;
+            |((read_state, phase), (flush_notice, bits, drain_step, write_half), inbox_len, outbox_len)| {
+                let [paused, blocked, changed, unchanged] = bits;
                 let mut state = ConnectionState::new(peer(), Timestamp::START);
                 let mut buffers = Box::<Buffers>::default();
                 buffers.inbox.push(&[0; 4][..inbox_len]);
@@ -380,7 +406,7 @@ mod tests {
                 state.buffers = Some(buffers).filter(|buffers| !buffers.is_empty());
                 (state.read_state, state.phase, state.flush_notice, state.paused) =
                     (read_state, phase, flush_notice, paused);
-                state.drain_notice_due = drain_notice_due;
+                state.drain_step = drain_step;
                 state.write_half = write_half;
                 state.write_state = if blocked { WriteState::WouldBlock } else { WriteState::Writable };
                 state.set_inbox_changed(changed);
@@ -411,7 +437,13 @@ mod tests {
                 Action::NotifyEof => prop_assert!(state.read_state == ReadState::Eof && (inbox_len == 0 || outbox_len == 0 && !state.paused)),
                 Action::Linger => prop_assert!(matches!(state.phase, Phase::Flushing(_)) && outbox_len == 0),
                 Action::Discard => prop_assert!(matches!(state.phase, Phase::Lingering(..)) && state.budget > 0),
-                Action::NotifyDrain => prop_assert!(state.drain_notice_due),
+                Action::NotifyDrain => prop_assert!(state.drain_step == DrainStep::NoticeDue),
+                Action::StopInput => prop_assert!(state.drain_step == DrainStep::StopDue && state.read_state != ReadState::Eof),
+                Action::EndDrain => {
+                    let is_read = matches!(state.read_state, ReadState::WouldBlock | ReadState::EofDelivered);
+                    let is_stopped = matches!(state.drain_step, DrainStep::StopDue | DrainStep::Stopped(_));
+                    prop_assert!(is_read && is_stopped && !state.paused && outbox_len == 0);
+                }
                 Action::Wait | Action::Yield | Action::Close(..) => {}
             }
         }

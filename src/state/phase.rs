@@ -101,6 +101,29 @@ pub(crate) enum FlushNotice {
     DueNextTurn,
 }
 
+/// How far the end of a connection in a drain is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum DrainStep {
+    None,
+    /// `on_drain` is to be called.
+    NoticeDue,
+    /// `Connection::drain` was called: the kernel is to accept no further input.
+    StopDue,
+    /// The input that the kernel has accepted is delivered. Then the connection closes.
+    Stopped(InputStop),
+}
+
+/// The way in which the kernel was made to accept no further input.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum InputStop {
+    /// None: the peer has sent EOF, or the system has no such way.
+    None,
+    /// A filter drops segments with data, so that the peer keeps them. It is removed after our FIN.
+    Filter,
+    /// The peer's writes fail. Reads return EOF, which the peer did not send.
+    Shutdown,
+}
+
 /// The queue of the loop that contains the slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Queued {
@@ -122,6 +145,10 @@ pub(crate) enum Action {
     Flush,
     /// Call `on_drain`.
     NotifyDrain,
+    /// Make the kernel accept no further input.
+    StopInput,
+    /// All input is delivered, and all output is sent: close.
+    EndDrain,
     /// All output is sent, and reading continues: send a FIN.
     ShutdownWrite,
     /// Call `on_flushed`.

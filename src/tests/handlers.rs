@@ -177,8 +177,11 @@ impl StreamHandler for EchoHandler {
         connection.resume();
     }
 
-    fn on_drain(&mut self, _: &mut Connection<'_>, session: &mut ConnectionId) {
+    fn on_drain(&mut self, connection: &mut Connection<'_>, session: &mut ConnectionId) {
         self.callback_log.borrow_mut().record_drain(*session);
+        if self.simulation.random_below(4) > 0 {
+            connection.drain();
+        }
     }
 
     fn on_close(&mut self, connection: &mut Connection<'_>, session: ConnectionId, reason: CloseReason) {

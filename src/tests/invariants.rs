@@ -397,6 +397,7 @@ impl JournalChecks {
             EntryKind::Write => ("send", own()?, number),
             EntryKind::ShutdownWrite => ("shutdown", own()?, 0),
             EntryKind::OptionSet => ("option", own()?, 0),
+            EntryKind::InputStopped => ("stop-input", own()?, 0),
             EntryKind::ReceiveBatch => ("receive", own()?, number),
             EntryKind::SendBatch => ("transmit", own()?, number),
             EntryKind::Closed if entry.numbers[1] == 1 => ("reset", own()?, 0),

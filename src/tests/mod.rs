@@ -352,7 +352,8 @@ impl Workload {
         for _ in 0..self.simulation.random_below(4) {
             self.add_client();
         }
-        for client in &mut self.clients[first..] {
+        // The clients of an echo send during the drain.
+        for client in self.clients[first..].iter_mut().filter(|client| client.service != Service::Echo) {
             while client.step() {}
         }
         for _ in 0..self.simulation.random_below(4) {
@@ -369,6 +370,7 @@ impl Workload {
         let mut late_turns = 0;
         let report = loop {
             self.servers.step(&self.simulation);
+            self.clients[first..].iter_mut().for_each(|client| _ = client.step());
             late_turns += u32::from(self.simulation.elapsed() > end);
             if let Turn::Stopped(report) = self.turn(Duration::from_secs(10)) {
                 break report;
@@ -392,6 +394,7 @@ impl Workload {
         for client in self.clients[first..].iter().filter(|client| client.service == Service::Greet) {
             client.check(report.elapsed >= grace);
         }
+        self.clients.iter().for_each(PlannedClient::check_ended_echo);
         assert!(self.callback_log.borrow().open.is_empty(), "a connection that was opened is closed");
         self.journal_checks.check_end();
         let (outbound_log, stats) = (self.outbound_log.borrow(), self.events.stats());

@@ -195,6 +195,16 @@ impl PlannedClient {
             || self.client.saw_eof()
     }
 
+    /// Checks that an echo that has ended without a reset has returned every byte that arrived before the FIN.
+    pub(super) fn check_ended_echo(&self) {
+        let is_faulted = self.client.was_hit_by_fault() || self.client.saw_reset();
+        let has_ended = self.service == Service::Echo && self.client.saw_eof() && !is_faulted;
+        if let Some(arrived) = self.client.bytes_before_fin().filter(|_| has_ended) {
+            let returned = self.client.received().len();
+            assert_eq!(returned, arrived, "input that arrived before the FIN was lost: {self:?}");
+        }
+    }
+
     /// Checks that the client received what it must.
     pub(super) fn check(&self, is_lenient: bool) {
         let received = self.client.received();

@@ -50,6 +50,7 @@ export const STEPS = {
   'read': onRead,
   'write': onWrite,
   'shutdown-write': onShutdownWrite,
+  'input-stopped': (draft, index, lane) => setObject(draft, index, lane, { readable: true }),
   'receive-batch': onReceiveBatch,
   'datagram-in': (draft, index, lane) => addBytes(draft, index, lane, 'bytesRead'),
   'datagram-out': (draft, index, lane) => callSucceeded(draft, index) && addBytes(draft, index, lane, 'bytesWritten'),

@@ -5,7 +5,8 @@ poll-begin timeout_ns | poll-end events more | turn-end progress | lost entries 
 stale-event flags event_generation | existing descriptor listener_slot | listening descriptor | bound descriptor
 watching descriptor interests | accept descriptor | refused per_source | full connections
 opened descriptor listener_slot | connect descriptor inherited | connected | registered | deregistered
-read bytes of | write bytes of | shutdown-write - both | option-set level option | receive-batch datagrams of
+read bytes of | write bytes of | shutdown-write - both | option-set level option | input-stopped shutdown
+receive-batch datagrams of
 datagram-in bytes cut | send-batch messages of | datagram-out bytes | callback-begin callback input
 callback-end callback consumed | paused | resumed | deferred | awaits-memory | deadline-set deadline_ns
 deadline-fired deadline_ns | message is_note value | backoff pause_ns | recovered failures elapsed_ns

@@ -27,6 +27,7 @@ export const KIND_STYLES = {
   'write': { category: 'write', label: 'write' },
   'shutdown-write': { category: 'close', label: 'shutdown: FIN' },
   'option-set': { category: 'decision', label: 'socket option set' },
+  'input-stopped': { category: 'decision', label: 'further input is not accepted' },
   'receive-batch': { category: 'read', label: 'datagrams received' },
   'datagram-in': { category: 'read', label: 'datagram in' },
   'send-batch': { category: 'write', label: 'datagrams sent' },

@@ -262,7 +262,24 @@ function describeOptionSet(step) {
       decision: 'With a linger time of zero, the close drops output that is not sent yet, and sends an RST.',
     };
   }
+  if (step.first === 1 && step.second === 27) {
+    return {
+      title: `Accept input of ${step.name} again: SO_DETACH_FILTER`,
+      kernel: step.error && `${step.errorWords}.`,
+      decision: 'The peer sends again what the filter has dropped, and its late input is discarded.',
+    };
+  }
   return { title: `Set an option of ${step.name}`, kernel: step.error && `${step.errorWords}.`, decision: null };
+}
+
+function describeInputStopped(step) {
+  return {
+    title: `Accept no further input of ${step.name}`,
+    kernel: step.error ? `${step.errorWords}.`
+      : step.first === 1 ? 'The writes of the peer fail. What it has written can be read.'
+        : 'The kernel drops segments with data before it acknowledges them, so the peer keeps the data.',
+    decision: 'The connection drains: all input that was accepted is delivered, then a FIN follows the replies.',
+  };
 }
 
 /** Why a connection was closed, by the word of the reason. */
@@ -394,6 +411,7 @@ export const CONNECTION_SENTENCES = {
   'write': describeWrite,
   'shutdown-write': describeShutdownWrite,
   'option-set': describeOptionSet,
+  'input-stopped': describeInputStopped,
   'closed': describeClosed,
   'freed': describeFreed,
   'paused': describePaused,

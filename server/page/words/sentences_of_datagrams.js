@@ -55,8 +55,8 @@ function describeDatagramIn(step) {
   const { place, count } = placeInBatch(step, 'receive-batch') ?? {};
   return {
     title: `A datagram of ${byteWords(step.first)} from ${step.address ?? 'a client'}`,
-    kernel: joinSentences(count > 1 && place <= count && `It is the ${ordinalWords(place)} of ${count} that one call `
-      + 'received.',
+    kernel: joinSentences(count > 1 && Number.isFinite(count) && place <= count
+      && `It is the ${ordinalWords(place)} of ${count} that one call received.`,
       step.second === 1 && 'It was longer than the maximum, and the rest of it is lost.'),
     decision: joinSentences('The handler gets it in on_datagram.',
       step.isFirst() && 'A reply is queued, and sent with others at the end of the turn.'),

@@ -352,8 +352,9 @@ function describeDeadlineFired(step) {
 
 function describeMessage(step) {
   if (step.first === 1) {
+    const value = step.recording.exact(step.index, 1);
     return {
-      title: `Take a note with the value ${step.recording.exact(step.index, 1)}`,
+      title: `Take a note with the value ${value === Infinity ? 2n ** 64n - 1n : value}`,
       decision: 'A callback or another thread has sent it to a connection. Notes are delivered between callbacks, '
         + 'never inside one.',
     };

@@ -37,6 +37,8 @@ export const SOURCE_PLACES = {
   'shutdown-write': { function: 'shutdown_write', file: 'src/event_loop/send.rs' },
   'shutdown-write both': { function: 'close_connection', file: 'src/context/entries/connection_entry.rs' },
   'option-set': { function: 'close_connection', file: 'src/context/entries/connection_entry.rs' },
+  'option-set detach-filter': { function: 'resume_input', file: 'src/context/entries/connection_entry.rs' },
+  'input-stopped': { function: 'stop_input', file: 'src/event_loop/receive.rs' },
   'receive-batch': { function: 'receive_datagrams', file: 'src/event_loop/udp_sockets.rs' },
   'datagram-in': { function: 'deliver_datagrams', file: 'src/event_loop/udp_sockets.rs' },
   'send-batch': { function: 'send_queued', file: 'src/event_loop/udp_sockets.rs' },

@@ -12,7 +12,8 @@ const FIRST_STEPS_MAX = 16;
 
 /** Entries of a connection between two of its reads that do not end the reading. */
 const BETWEEN_READS = [
-  'callback-begin', 'callback-end', 'write', 'shutdown-write', 'deadline-set', 'paused', 'resumed', 'message',
+  'callback-begin', 'callback-end', 'write', 'shutdown-write', 'input-stopped', 'deadline-set', 'paused', 'resumed',
+  'message',
 ];
 
 /** A time with the digits that matter: `1.2 s`, `83 ms`, `340 us`. */

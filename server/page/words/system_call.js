@@ -16,7 +16,7 @@ const POLL_EVENTS_MAX = 1024;
 const OPTION_LEVELS = {
   0: ['SOL_IP', {}],
   1: ['SOL_SOCKET', { 2: 'SO_REUSEADDR', 6: 'SO_BROADCAST', 7: 'SO_SNDBUF', 8: 'SO_RCVBUF', 9: 'SO_KEEPALIVE',
-    13: 'SO_LINGER', 15: 'SO_REUSEPORT' }],
+    13: 'SO_LINGER', 15: 'SO_REUSEPORT', 26: 'SO_ATTACH_FILTER', 27: 'SO_DETACH_FILTER' }],
   6: ['SOL_TCP', { 1: 'TCP_NODELAY', 4: 'TCP_KEEPIDLE', 5: 'TCP_KEEPINTVL', 6: 'TCP_KEEPCNT', 18: 'TCP_USER_TIMEOUT',
     25: 'TCP_NOTSENT_LOWAT' }],
   17: ['SOL_UDP', {}],
@@ -146,6 +146,11 @@ function optionCall(step) {
   return `setsockopt(${descriptorWords(step)}, ${level}, ${option}, ${value}) ${resultWords(step, 0)}`;
 }
 
+function stopInputCall(step) {
+  return step.first === 1 ? `shutdown(${descriptorWords(step)}, SHUT_RD) ${resultWords(step, 0)}`
+    : `setsockopt(${descriptorWords(step)}, SOL_SOCKET, SO_ATTACH_FILTER, ${NOT_RECORDED}, 16) ${resultWords(step, 0)}`;
+}
+
 function connectCall(step) {
   if (step.second === 1) return null;
   const fd = step.first > 0 && step.first !== Infinity ? step.first : '?';
@@ -249,6 +254,7 @@ const SYSTEM_CALLS = {
   'write': writeCall,
   'shutdown-write': shutdownCall,
   'option-set': optionCall,
+  'input-stopped': stopInputCall,
   'receive-batch': receiveBatchCall,
   'send-batch': sendBatchCall,
   'closed': closeCall,

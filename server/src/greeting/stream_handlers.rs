@@ -35,9 +35,13 @@ pub(crate) fn attach<'h>(to: impl AttachStreamHandler<'h>, mode: Mode, greeter: 
         Mode::Banner => to.attach_stream_handler(BannerHandler { greeter }),
         Mode::Line => to.attach_stream_handler(LineHandler { greeter }),
         Mode::Echo => {
-            to.attach_stream_handler(CountingHandler { greeter, take: |connection, input| connection.try_write(input) })
+            let take = |connection: &mut Connection<'_>, input: &[u8]| connection.try_write(input);
+            to.attach_stream_handler(CountingHandler { greeter, take, drain: |connection| connection.drain() })
         }
-        Mode::Discard => to.attach_stream_handler(CountingHandler { greeter, take: |_, input| input.len() }),
+        Mode::Discard => {
+            let take = |_: &mut Connection<'_>, input: &[u8]| input.len();
+            to.attach_stream_handler(CountingHandler { greeter, take, drain: |connection| connection.close() })
+        }
     }
 }
 
@@ -163,7 +167,7 @@ impl StreamHandler for LineHandler<'_> {
     }
 
     fn on_drain(&mut self, connection: &mut Connection<'_>, _: &mut FrameDecoder) {
-        connection.close();
+        connection.drain();
     }
 
     fn input_bytes_min(&self) -> usize {
@@ -186,6 +190,8 @@ struct CountingHandler<'h> {
     greeter: &'h RefCell<Greeter>,
     /// Takes input, and returns the number of bytes taken.
     take: fn(&mut Connection<'_>, &[u8]) -> usize,
+    /// Ends a connection in a drain.
+    drain: fn(&mut Connection<'_>),
 }
 
 impl StreamHandler for CountingHandler<'_> {
@@ -214,7 +220,7 @@ impl StreamHandler for CountingHandler<'_> {
     }
 
     fn on_drain(&mut self, connection: &mut Connection<'_>, _: &mut Received) {
-        connection.close();
+        (self.drain)(connection);
     }
 
     /// A closed connection counts as one greeting, unless it has received no byte, like a port check.

@@ -12,12 +12,12 @@ use crate::ids::{ConnectionId, SlotKey, to_slot};
 use crate::limits;
 use crate::net::Stream;
 use crate::observe::entry::EntryKind;
-use crate::observe::journal::{SO_LINGER, SOL_SOCKET};
+use crate::observe::journal::{Journal, SO_DETACH_FILTER, SO_LINGER, SOL_SOCKET};
 use crate::options::connect::Connect;
 use crate::options::connection_limits::ConnectionLimits;
 use crate::state::connection_state::ConnectionState;
 use crate::state::memory::{OutOfMemory, is_allocatable, shrink_map, shrink_queue, shrink_slab};
-use crate::state::phase::{CloseMode, Phase, Queued, ReadState};
+use crate::state::phase::{CloseMode, DrainStep, InputStop, Phase, Queued, ReadState};
 use crate::state::timestamp::Timestamp;
 
 /// One connection.
@@ -30,6 +30,23 @@ pub(crate) struct ConnectionEntry {
     pub(crate) listener: u32,
     /// The key of its session in the handler, or [`NO_SESSION`].
     pub(crate) session: u32,
+}
+
+impl ConnectionEntry {
+    /// Makes the kernel accept input again, if a drain has stopped it: after our FIN, so that the peer's data is
+    /// acknowledged or reset, and before a close, because another process may have a duplicate of the descriptor.
+    #[inline]
+    pub(crate) fn resume_input(&mut self, slot: u32, journal: &mut Journal) {
+        if self.state.drain_step != DrainStep::Stopped(InputStop::Filter) {
+            return;
+        }
+        self.state.drain_step = DrainStep::Stopped(InputStop::None);
+        if let Some(stream) = &self.stream {
+            let (key, result) = (SlotKey::Connection(slot), stream.resume_input());
+            let numbers = [SOL_SOCKET, SO_DETACH_FILTER];
+            journal.note_result(EntryKind::OptionSet, key, self.generation, numbers, &result);
+        }
+    }
 }
 
 /// The session key of a connection without a session: refused, or not yet accepted.
@@ -139,7 +156,9 @@ impl Context {
             entry.state.phase = close_reason.map_or(Phase::Open, Phase::Flushing);
         }
         entry.state.last_progress = self.now;
-        entry.state.drain_notice_due = matches!(self.loop_state, LoopState::Draining(_));
+        if matches!(self.loop_state, LoopState::Draining(_)) {
+            entry.state.drain_step = DrainStep::NoticeDue;
+        }
     }
 
     /// Adds an outbound connection that is not open yet.
@@ -181,6 +200,7 @@ impl Context {
         self.late_turns.set(slot, None);
         let entry = &mut self.connections[slot as usize];
         let key = SlotKey::Connection(slot);
+        entry.resume_input(slot, &mut self.journal);
         if let (Some(stream), CloseMode::Reset) = (&entry.stream, mode) {
             let result = stream.reset_on_close();
             self.journal.note_result(EntryKind::OptionSet, key, entry.generation, [SOL_SOCKET, SO_LINGER], &result);
@@ -330,7 +350,9 @@ impl Context {
             if let Some(entry) = self.connections.get_mut(slot as usize)
                 && entry.state.phase == Phase::Open
             {
-                entry.state.drain_notice_due = true;
+                if entry.state.drain_step == DrainStep::None {
+                    entry.state.drain_step = DrainStep::NoticeDue;
+                }
                 // Input that arrived since the last poll is answered, too.
                 if entry.state.read_state == ReadState::WouldBlock {
                     entry.state.read_state = ReadState::Readable;

@@ -119,6 +119,12 @@ impl Client {
         self.world.borrow().failed_shutdowns.contains(&self.socket)
     }
 
+    /// How many of its bytes had arrived when the loop sent its FIN; `None` without a FIN.
+    #[cfg(test)]
+    pub(crate) fn bytes_before_fin(&self) -> Option<usize> {
+        self.with_stream(|stream| stream.bytes_before_fin)
+    }
+
     /// Returns its address, as it is known to the handler and in the [trace](crate::testing::Simulation::trace). For
     /// the peer of an outbound connection it is the address to which the loop connected.
     #[must_use]

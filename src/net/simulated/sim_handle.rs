@@ -16,6 +16,7 @@ use crate::net::simulated::faults::Fault;
 use crate::net::simulated::sim_socket::{ConnectAnswer, FdState, Reset, SimSocketKind, descriptor};
 use crate::net::simulated::world::{World, errno_outcome};
 use crate::options::udp::{Membership, MembershipChange};
+use crate::state::phase::InputStop;
 use crate::state::udp_send_queue::{Transmit, UdpSendQueue};
 
 /// A descriptor of a simulated socket; dropping it closes the socket.
@@ -173,9 +174,27 @@ impl SimHandle {
         world.record_call("shutdown", self.socket, 0);
         let state = world.stream(self.socket);
         state.write_shut_down = true;
+        state.bytes_before_fin.get_or_insert(state.bytes_arrived);
         // Closed in both directions now: an event reports it.
         let is_over = state.fin_received;
         world.sockets[self.socket].has_edge |= is_over;
+        Ok(())
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "the kernel cannot always")]
+    pub(crate) fn stop_input(&self) -> Option<(InputStop, io::Result<()>)> {
+        let mut world = self.world();
+        world.advance_a_little();
+        world.record_call("stop-input", self.socket, 0);
+        world.stream(self.socket).input_stopped = true;
+        Some((InputStop::Filter, Ok(())))
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "the call of the kernel can fail")]
+    pub(crate) fn resume_input(&self) -> io::Result<()> {
+        let mut world = self.world();
+        world.list_call("option", self.socket, 0);
+        world.stream(self.socket).input_stopped = false;
         Ok(())
     }
 

@@ -96,6 +96,11 @@ pub(crate) struct SimStream {
     /// The number of bytes before the urgent mark.
     pub(crate) urgent_after: Option<usize>,
     pub(crate) fin_received: bool,
+    /// Data stays in flight, because the kernel drops it and the peer sends it again.
+    pub(crate) input_stopped: bool,
+    /// How many bytes have arrived, and how many of them before our FIN.
+    pub(crate) bytes_arrived: usize,
+    pub(crate) bytes_before_fin: Option<usize>,
     pub(crate) reset: Reset,
     /// Bytes from the loop that have not reached the client.
     pub(crate) send_buffer: VecDeque<u8>,
@@ -189,8 +194,18 @@ impl ClientSide {
 }
 
 impl SimStream {
+    /// Whether the next segment in flight may arrive.
+    pub(crate) fn has_segment_to_deliver(&self) -> bool {
+        match self.in_flight.front() {
+            Some(Segment::Bytes(_) | Segment::Urgent) => !self.input_stopped,
+            Some(Segment::Fin | Segment::Reset) => true,
+            None => false,
+        }
+    }
+
     /// Adds bytes that arrive from the client.
     pub(crate) fn push_received(&mut self, bytes: Vec<u8>, at: Duration) {
+        self.bytes_arrived += bytes.len();
         self.arrivals.push_back((at, bytes.len()));
         self.recv_buffer.extend(bytes);
     }

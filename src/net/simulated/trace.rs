@@ -199,6 +199,7 @@ fn is_call(kind: EntryKind) -> bool {
             | EntryKind::Write
             | EntryKind::ShutdownWrite
             | EntryKind::OptionSet
+            | EntryKind::InputStopped
             | EntryKind::ReceiveBatch
             | EntryKind::SendBatch
     )

@@ -150,7 +150,7 @@ impl World {
         }
     }
 
-    fn advance_a_little(&mut self) {
+    pub(crate) fn advance_a_little(&mut self) {
         if self.random.one_in(4) {
             self.advance_network();
         }
@@ -295,6 +295,9 @@ impl World {
             arrivals: VecDeque::new(),
             urgent_after: None,
             fin_received: false,
+            input_stopped: false,
+            bytes_arrived: 0,
+            bytes_before_fin: None,
             reset: Reset::No,
             send_buffer: VecDeque::new(),
             send_buffer_bytes_max: send_buffer_bytes,
@@ -363,7 +366,7 @@ impl World {
                 self.answer_connect(socket);
             }
             self.close_if_dropped(socket);
-            while !self.stream(socket).in_flight.is_empty() && !self.random.one_in(3) {
+            while self.stream(socket).has_segment_to_deliver() && !self.random.one_in(3) {
                 self.deliver_segment(socket);
             }
             self.carry_to_client(socket);

@@ -1,6 +1,7 @@
 //! The loop: turns, timers, jobs, watches, panics and drain.
 
 mod drain_and_stop;
+mod drained_connections;
 mod fairness;
 mod handler_panics;
 mod nested_loops;

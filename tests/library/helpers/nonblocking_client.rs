@@ -96,6 +96,12 @@ impl Client {
         self.sent = 0;
     }
 
+    /// Discards unsent bytes; returns how many of `count` bytes the kernel has accepted.
+    pub(crate) fn discard_unsent(&mut self, count: usize) -> usize {
+        let unsent = std::mem::take(&mut self.unsent).len() - std::mem::take(&mut self.sent);
+        count - unsent
+    }
+
     pub(crate) fn has_sent_all(&self) -> bool {
         self.unsent.is_empty()
     }

@@ -37,7 +37,7 @@ fn descriptors() -> [(OwnedFd, OwnedFd); 2] {
 }
 
 /// The same pairs, with a client at the other end of each.
-fn pairs() -> [(OwnedFd, Client); 2] {
+pub(crate) fn pairs() -> [(OwnedFd, Client); 2] {
     descriptors().map(|(ours, theirs)| (ours, Client::new(theirs.into())))
 }
 

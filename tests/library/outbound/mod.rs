@@ -1,7 +1,7 @@
 //! Outbound connections, and the proxy.
 
 #[cfg(target_os = "linux")]
-mod adopted_streams;
+pub(crate) mod adopted_streams;
 mod connect_values;
 mod outbound_connects;
 mod pending_connects;

@@ -217,6 +217,17 @@ test('a close has its reason, and a FIN comes before it', () => {
   assert.equal(describe(['option-set', CLIENT, [1, 13]]).title, 'Prepare a reset of 10.0.0.9:4000: SO_LINGER');
 });
 
+test('the end of input in a drain has its reason', () => {
+  const decision = 'The connection drains: all input that was accepted is delivered, then a FIN follows the replies.';
+  assertWords(describe(['input-stopped', CLIENT, [0]]), ['Accept no further input of 10.0.0.9:4000',
+    'The kernel drops segments with data before it acknowledges them, so the peer keeps the data.', decision]);
+  assertWords(describe(['input-stopped', CLIENT, [1]]), ['Accept no further input of 10.0.0.9:4000',
+    'The writes of the peer fail. What it has written can be read.', decision]);
+  const detached = describe(['option-set', CLIENT, [1, 27]]);
+  assert.equal(detached.title, 'Accept input of 10.0.0.9:4000 again: SO_DETACH_FILTER');
+  assert.equal(detached.place.function, 'resume_input');
+});
+
 test('a callback has its reason, its time, and what waited meanwhile', () => {
   assertWords(describe(begin('on_data', 18)), ['on_data of 10.0.0.9:4000 begins', null,
     'The handler gets 18 bytes, and returns how many of them it has consumed. Until it returns the loop does nothing '
@@ -289,6 +300,7 @@ test('the rest of the kinds have a title of their own', () => {
   assert.equal(title('deferred', LISTENER), 'Defer the listener 127.0.0.1:8888 to the next turn');
   assert.equal(title('awaits-memory', CLIENT), '10.0.0.9:4000 waits for memory');
   assert.equal(title('message', 'loop', [1, 2n ** 63n]), 'Take a note with the value 9223372036854775808');
+  assert.equal(title('message', 'loop', [1, Infinity]), 'Take a note with the value 18446744073709551615');
   assert.equal(title('drain', 'loop', [0]), 'The loop is to stop');
   assert.equal(title('drain', 'loop', [5e9]), 'A drain begins, at most 5 s');
   assert.equal(title('peer-send', 'peer 2#0', [5]), 'Peer #2 sends 5 bytes');

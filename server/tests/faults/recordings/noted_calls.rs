@@ -9,11 +9,14 @@ use nix::errno::Errno;
 
 use crate::recordings::strace_calls::Call;
 
-/// `epoll_ctl(2)` and `shutdown(2)`.
+/// `epoll_ctl(2)`, `shutdown(2)` and `setsockopt(2)`.
 const EPOLL_CTL_ADD: i64 = 1;
 const EPOLL_CTL_DEL: i64 = 2;
+const SHUT_RD: i64 = 0;
 const SHUT_WR: i64 = 1;
 const SHUT_RDWR: i64 = 2;
+const SOL_SOCKET: i64 = 1;
+const SO_ATTACH_FILTER: i64 = 26;
 const EINPROGRESS: i32 = Errno::EINPROGRESS as i32;
 
 /// The call that an entry names.
@@ -94,6 +97,8 @@ impl Descriptors {
                 (&["shutdown"], own, vec![(1, how)], result(0))
             }
             Kind::OptionSet => (&["setsockopt"], own, vec![(1, to_i64(first)), (2, to_i64(second))], result(0)),
+            Kind::InputStopped if first == 1 => (&["shutdown"], own, vec![(1, SHUT_RD)], result(0)),
+            Kind::InputStopped => (&["setsockopt"], own, vec![(1, SOL_SOCKET), (2, SO_ATTACH_FILTER)], result(0)),
             Kind::ReceiveBatch => (&["recvmmsg", "recvmsg"], own, vec![(2, to_i64(second))], datagrams(None)),
             Kind::SendBatch => {
                 let bytes = rest.first().filter(|entry| entry.kind == Kind::DatagramOut).map(|entry| entry.numbers[0]);
