@@ -24,8 +24,16 @@ macro_rules! close_reasons {
         }
 
         impl CloseReason {
-            /// One value of each reason, in the order of the counters.
-            pub(crate) const ALL: &[Self] = &[$(Self::$reason,)* Self::Io(io::ErrorKind::Other)];
+            /// Every reason once, in the order of the counters; [`Io`](Self::Io) stands for all its error kinds.
+            ///
+            /// ```
+            /// let stats = halloo::EventLoop::new()?.stats().clone();
+            /// for reason in halloo::CloseReason::ALL {
+            ///     println!("closed_total{{reason=\"{}\"}} {}", reason.as_str(), stats.closed(*reason));
+            /// }
+            /// # Ok::<(), halloo::Error>(())
+            /// ```
+            pub const ALL: &[Self] = &[$(Self::$reason,)* Self::Io(io::ErrorKind::Other)];
 
             /// Returns one word for the reason, the same in every version.
             #[must_use]
