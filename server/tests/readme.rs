@@ -16,8 +16,15 @@ const README: &str = include_str!("../../README.md");
 const RUNNING: &str = include_str!("../../docs/running.md");
 
 /// The pages whose links are checked. Those of the other pages are links of rustdoc.
-const LINKED_PAGES: [&str; 6] =
-    ["README.md", "SECURITY.md", "docs/running.md", "docs/performance.md", "docs/peers.md", "docs/life-of-a-byte.md"];
+const LINKED_PAGES: [&str; 7] = [
+    "README.md",
+    "SECURITY.md",
+    "docs/running.md",
+    "docs/metrics.md",
+    "docs/performance.md",
+    "docs/peers.md",
+    "docs/life-of-a-byte.md",
+];
 
 /// The port of the server that the documented clients ask, and one that the documented servers use.
 const PORT: &str = "8888";

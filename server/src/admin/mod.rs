@@ -14,8 +14,8 @@ pub(crate) mod worker_query;
 
 use std::sync::Arc;
 
+use crate::admin::metrics::figures::FigureSources;
 use crate::admin::worker_query::WorkerQuery;
-use crate::greeting::worker_counters::WorkerCounters;
 use crate::process::server_state::SharedServerState;
 
 /// The most large pages at once: each takes up to 3 MB.
@@ -25,8 +25,7 @@ const LARGE_PAGES_MAX: usize = 8;
 pub(crate) struct AdminContext {
     pub(crate) state: SharedServerState,
     pub(crate) workers: WorkerQuery,
-    /// The counters of each worker's greetings, the first worker's first.
-    pub(crate) worker_counters: Vec<Arc<WorkerCounters>>,
+    pub(crate) figures: FigureSources,
     pub(crate) large_pages: LargePages,
 }
 

@@ -50,13 +50,15 @@ impl LineWriter {
         self.buffer.len() >= BUFFER_BYTES_MAX
     }
 
-    /// Writes the buffered lines. Unwritten lines stay counted until a notice with their number is written.
-    pub(crate) fn flush(&mut self, buffer_loss_notice: impl FnOnce(&mut Vec<u8>, u64)) {
+    /// Writes the buffered lines, and returns how many of them were not written whole. These stay counted until a notice
+    /// with their number is written.
+    pub(crate) fn flush(&mut self, buffer_loss_notice: impl FnOnce(&mut Vec<u8>, u64)) -> u64 {
         if self.buffer.is_empty() {
-            return;
+            return 0;
         }
         let mut lines = std::mem::take(&mut self.buffer);
-        self.unwritten_lines += self.write_lines(&lines);
+        let unwritten_lines = self.write_lines(&lines);
+        self.unwritten_lines += unwritten_lines;
         lines.clear();
         if self.unwritten_lines > 0 && self.last_write == LastWrite::Complete {
             buffer_loss_notice(&mut lines, self.unwritten_lines);
@@ -66,6 +68,7 @@ impl LineWriter {
             lines.clear();
         }
         self.buffer = lines;
+        unwritten_lines
     }
 
     /// Writes whole lines, and returns how many of them were not written whole.

@@ -39,8 +39,9 @@ pub(crate) trait LineSink {
         false
     }
 
-    /// Writes the buffered lines, and the number of lines that found the queue full.
-    fn flush(&mut self, lost: u64);
+    /// Writes the buffered lines, and the number of lines that found the queue full. Returns how many lines could not be
+    /// written since the last flush.
+    fn flush(&mut self, lost: u64) -> u64;
 }
 
 enum Message<L> {
@@ -51,15 +52,47 @@ enum Message<L> {
     Flush(SyncSender<()>),
 }
 
-/// Counters that both ends of a queue share.
+/// Counters that both ends of a queue share. All but `pending` only rise.
 #[derive(Debug, Default)]
 struct QueueCounters {
     /// Events that are counted and not printed.
     suppressed: AtomicU64,
     /// Lines that found the queue full.
     lost: AtomicU64,
+    /// Those of them whose number is written.
+    lost_reported: AtomicU64,
+    /// Lines that left the queue, and could not be written.
+    unwritten: AtomicU64,
     /// Lines in the queue, or buffered, and not yet written.
     pending: AtomicU64,
+}
+
+/// What has been printed since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct OutputCounts {
+    /// Events of greetings: printed, suppressed or lost.
+    pub(crate) events: u64,
+    /// Events that were only counted, because there were too many.
+    pub(crate) events_suppressed: u64,
+    /// Lines that standard output did not take, or not in time.
+    pub(crate) stdout_lines_lost: u64,
+    /// The same of standard error.
+    pub(crate) stderr_lines_lost: u64,
+    /// Log lines, by level: errors first.
+    pub(crate) log_lines: [u64; Level::Trace as usize],
+}
+
+/// Lines passed to the queues, also if they are lost later.
+#[derive(Debug, Default)]
+struct PrintedLines {
+    events: AtomicU64,
+    log_lines: [AtomicU64; Level::Trace as usize],
+}
+
+impl PrintedLines {
+    fn count_log_line(&self, level: Level) {
+        self.log_lines[level as usize - 1].fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// The sending end of a stream's queue.
@@ -79,8 +112,14 @@ impl<L> LineQueue<L> {
     fn new<S: LineSink<Line = L>>(sink: S) -> (Self, PrinterThread<S>) {
         let (sender, receiver) = mpsc::sync_channel(QUEUE_LINES_MAX);
         let counters = Arc::new(QueueCounters::default());
-        let thread =
-            PrinterThread { receiver, counters: Arc::clone(&counters), sink, buffered_lines: 0, suppressed_due: None };
+        let thread = PrinterThread {
+            receiver,
+            counters: Arc::clone(&counters),
+            sink,
+            buffered_lines: 0,
+            suppressed_written: 0,
+            suppressed_due: None,
+        };
         (Self { sender, counters }, thread)
     }
 
@@ -97,7 +136,15 @@ impl<L> LineQueue<L> {
 
     /// How many lines are lost if nothing more is written.
     fn unwritten_lines(&self) -> u64 {
-        self.counters.pending.load(Ordering::Relaxed) + self.counters.lost.load(Ordering::Relaxed)
+        let QueueCounters { lost, lost_reported, pending, .. } = &*self.counters;
+        // Read first: it never passes `lost`.
+        let lost_reported = lost_reported.load(Ordering::Acquire);
+        pending.load(Ordering::Relaxed) + lost.load(Ordering::Relaxed) - lost_reported
+    }
+
+    /// Lines that did not reach the stream.
+    fn lost_lines(&self) -> u64 {
+        self.counters.lost.load(Ordering::Relaxed) + self.counters.unwritten.load(Ordering::Relaxed)
     }
 
     /// Waits until everything queued is written, or until the deadline.
@@ -118,39 +165,61 @@ impl<L> LineQueue<L> {
 pub(crate) struct Printer {
     stdout: LineQueue<StdoutLine>,
     stderr: LineQueue<StderrLine>,
+    printed: Arc<PrintedLines>,
 }
 
 impl Printer {
     /// Starts the threads of the process's own streams.
     pub(crate) fn start(style: EventStyle) -> io::Result<Self> {
         let (stderr, stderr_thread) = LineQueue::new(StderrWriter::new());
-        let error_queue = stderr.clone();
+        let printed = Arc::new(PrintedLines::default());
+        let (error_queue, counted) = (stderr.clone(), Arc::clone(&printed));
         let on_error = move |text| {
             if log::max_level() >= Level::Warn {
+                counted.count_log_line(Level::Warn);
                 error_queue.push(StderrLine::Log(Level::Warn, "halloo", text));
             }
         };
         let (stdout, stdout_thread) = LineQueue::new(StdoutWriter::new(style, on_error));
         thread::Builder::new().name(STDERR_THREAD_NAME.to_owned()).spawn(move || stderr_thread.run())?;
         thread::Builder::new().name("stdout".to_owned()).spawn(move || stdout_thread.run())?;
-        Ok(Self { stdout, stderr })
+        Ok(Self { stdout, stderr, printed })
     }
 
     /// A printer that prints nothing, for tests.
     #[cfg(test)]
     pub(crate) fn null() -> Self {
         let (stderr, _) = LineQueue::new(StderrWriter::new());
-        Self { stdout: LineQueue::new(StdoutWriter::new(EventStyle::Off, |_| {})).0, stderr }
+        let (stdout, _) = LineQueue::new(StdoutWriter::new(EventStyle::Off, |_| {}));
+        Self { stdout, stderr, printed: Arc::default() }
     }
 
     /// Queues a line for standard output. Never blocks.
     pub(crate) fn print(&self, line: StdoutLine) {
+        if matches!(line, StdoutLine::Event(_)) {
+            self.printed.events.fetch_add(1, Ordering::Relaxed);
+        }
         self.stdout.push(line);
     }
 
     /// Queues a line for standard error. Never blocks.
     pub(crate) fn eprint(&self, line: StderrLine) {
+        if let StderrLine::Log(level, ..) = &line {
+            self.printed.count_log_line(*level);
+        }
         self.stderr.push(line);
+    }
+
+    /// What has been printed until now.
+    pub(crate) fn counts(&self) -> OutputCounts {
+        let events_suppressed = self.stdout.counters.suppressed.load(Ordering::Relaxed);
+        OutputCounts {
+            events: self.printed.events.load(Ordering::Relaxed) + events_suppressed,
+            events_suppressed,
+            stdout_lines_lost: self.stdout.lost_lines(),
+            stderr_lines_lost: self.stderr.lost_lines(),
+            log_lines: self.printed.log_lines.each_ref().map(|count| count.load(Ordering::Relaxed)),
+        }
     }
 
     /// Counts an event that is not printed.
@@ -186,6 +255,8 @@ struct PrinterThread<S: LineSink> {
     sink: S,
     /// Lines that the sink got since the last flush.
     buffered_lines: u64,
+    /// Suppressed events whose number is written.
+    suppressed_written: u64,
     suppressed_due: Option<Instant>,
 }
 
@@ -239,7 +310,8 @@ impl<S: LineSink> PrinterThread<S> {
 
     fn write_suppressed(&mut self) {
         self.suppressed_due = None;
-        let count = self.counters.suppressed.swap(0, Ordering::Relaxed);
+        let suppressed = self.counters.suppressed.load(Ordering::Relaxed);
+        let count = suppressed - std::mem::replace(&mut self.suppressed_written, suppressed);
         if count > 0 {
             self.sink.write_suppressed(count);
         }
@@ -248,15 +320,17 @@ impl<S: LineSink> PrinterThread<S> {
     /// Writes the buffered lines, and the number of lost lines.
     fn flush(&mut self) {
         let lost = self.counters.lost.load(Ordering::Relaxed);
-        self.sink.flush(lost);
-        // After the write: if it never returns, the lines stay counted as lost.
-        self.counters.lost.fetch_sub(lost, Ordering::Relaxed);
+        let unwritten = self.sink.flush(lost - self.counters.lost_reported.load(Ordering::Relaxed));
+        self.counters.unwritten.fetch_add(unwritten, Ordering::Relaxed);
+        // After the write: if it never returns, the lines stay counted as lost. Only this thread stores it.
+        self.counters.lost_reported.store(lost, Ordering::Release);
         self.counters.pending.fetch_sub(std::mem::take(&mut self.buffered_lines), Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::mpsc::{self, Receiver};
     use std::thread;
     use std::time::{Duration, Instant};
@@ -293,7 +367,7 @@ mod tests {
             LineQueue::new(StdoutWriter::with_writer(Box::new(ChannelWriter(sender)), EventStyle::Text, |_| {}));
         let (stderr, stderr_thread) = LineQueue::new(StderrWriter::with_logger(Box::new(NullLogger)));
         thread::spawn(move || stderr_thread.run());
-        (Printer { stdout, stderr }, thread, written)
+        (Printer { stdout, stderr, printed: Arc::default() }, thread, written)
     }
 
     fn start_printer(capacity: usize) -> (Printer, Receiver<String>) {

@@ -23,6 +23,8 @@ pub(crate) struct StderrWriter {
     logger: Box<dyn Log>,
     /// Lines that could not be written, not yet reported.
     unwritten_lines: u64,
+    /// Lines that could not be written since the last flush.
+    unwritten_since_flush: u64,
 }
 
 impl StderrWriter {
@@ -33,19 +35,24 @@ impl StderrWriter {
 
     /// Writes log lines with any logger.
     pub(crate) fn with_logger(logger: Box<dyn Log>) -> Self {
-        Self { logger, unwritten_lines: 0 }
+        Self { logger, unwritten_lines: 0, unwritten_since_flush: 0 }
     }
 
     /// Writes a log line, and then the number of lines before it that could not be written.
     fn log(&mut self, level: Level, target: &str, text: &str) {
         if !self.try_log(level, target, text) {
-            self.unwritten_lines += 1;
+            self.count_unwritten();
         } else if self.unwritten_lines > 0 {
             let notice = format!("log lines lost: {}, standard error could not be written", self.unwritten_lines);
             if self.try_log(Level::Warn, "halloo", &notice) {
                 self.unwritten_lines = 0;
             }
         }
+    }
+
+    fn count_unwritten(&mut self) {
+        self.unwritten_lines += 1;
+        self.unwritten_since_flush += 1;
     }
 
     /// Logs a line, and returns whether it was written: the logger panics if standard error fails.
@@ -67,17 +74,18 @@ impl LineSink for StderrWriter {
         match line {
             StderrLine::Plain(text) => {
                 if standard_stream::stderr().write_line(text).is_err() {
-                    self.unwritten_lines += 1;
+                    self.count_unwritten();
                 }
             }
             StderrLine::Log(level, target, text) => self.log(*level, target, text),
         }
     }
 
-    fn flush(&mut self, lost: u64) {
+    fn flush(&mut self, lost: u64) -> u64 {
         if lost > 0 {
             self.log(Level::Warn, "halloo", &format!("log lines lost: {lost}, standard error was too slow"));
         }
+        std::mem::take(&mut self.unwritten_since_flush)
     }
 }
 

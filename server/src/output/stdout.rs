@@ -121,12 +121,12 @@ impl LineSink for StdoutWriter {
         self.lines.is_buffer_full()
     }
 
-    fn flush(&mut self, lost: u64) {
+    fn flush(&mut self, lost: u64) -> u64 {
         let style = self.style;
         if lost > 0 {
             write_loss_notice(&mut self.lines.buffer, style, lost, "the output was too slow");
         }
-        self.lines.flush(|buffer, count| write_loss_notice(buffer, style, count, "the output could not be written"));
+        self.lines.flush(|buffer, count| write_loss_notice(buffer, style, count, "the output could not be written"))
     }
 }
 

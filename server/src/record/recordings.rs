@@ -32,9 +32,16 @@ struct Shared {
     /// The recorders that have ended, and are not written yet.
     ended: Vec<Mutex<Option<Recorder>>>,
     loops: WorkerLoops,
+    /// What the loops note while nothing is recorded.
+    idle_level: Level,
     is_recording: AtomicBool,
     /// The thread that writes a recording, or has written it.
     writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What a loop notes while nothing is recorded: its turns, if the admin endpoint shows their statistics.
+pub(crate) const fn level_without_recording(options: &ServeOptions) -> Level {
+    if options.operation.admin.is_some() { Level::Turns } else { Level::Off }
 }
 
 impl Recordings {
@@ -49,6 +56,7 @@ impl Recordings {
             recorders: std::iter::repeat_with(Mutex::default).take(*workers).collect(),
             ended: std::iter::repeat_with(Mutex::default).take(*workers).collect(),
             loops: loops.clone(),
+            idle_level: level_without_recording(options),
             is_recording: AtomicBool::new(true),
             writer: Mutex::new(None),
         };
@@ -83,7 +91,7 @@ impl Recordings {
     fn start(&self) {
         self.0.is_recording.store(true, Ordering::Relaxed);
         let (shared, loops_left) = (Arc::clone(&self.0), Arc::new(AtomicUsize::new(self.0.recorders.len())));
-        // A loop notes what exists when a turn begins at the level All after one at the level Off. If it has slept since
+        // A loop notes what exists when a turn begins at the level All after one at a lower level. If it has slept since
         // the end of the last recording, that one is the next turn. A job posted by a job runs a turn later.
         let _ = self.0.loops.post(move |index, _| {
             let (of_job, loops_left) = (Arc::clone(&shared), Arc::clone(&loops_left));
@@ -95,11 +103,12 @@ impl Recordings {
 
     fn stop(&self) {
         self.0.is_recording.store(false, Ordering::Relaxed);
-        let (shared, (sender, is_ended)) = (Arc::clone(&self.0), mpsc::channel());
+        let (shared, idle_level) = (Arc::clone(&self.0), self.0.idle_level);
+        let (sender, is_ended) = mpsc::channel();
         // The turn in which a loop takes the first job is recorded: the poll before it shows how long the loop has waited.
         // Loops that have ended already need no message.
         let _ = self.0.loops.post(move |index, context| {
-            context.journal_level(Level::Off);
+            context.journal_level(idle_level);
             let (of_job, sender) = (Arc::clone(&shared), sender.clone());
             let _ = shared.loops.as_slice()[index].handle.post(move |_| {
                 *lock(&of_job.ended[index]) = lock(&of_job.recorders[index]).take();

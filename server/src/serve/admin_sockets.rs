@@ -4,18 +4,20 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::time::SystemTime;
 
 use halloo::{EventLoop, HandlerId, Listen, ListenerId, SourceId};
 
 use crate::admin::admin_thread::{AdminSocket, AdminThread};
 use crate::admin::http_handler::ACCEPTED_MAX;
+use crate::admin::metrics::figures::FigureSources;
 use crate::admin::worker_query::WorkerQuery;
 use crate::admin::{AdminContext, LargePages};
 use crate::cli::flags::ServeOptions;
 use crate::exit::{ExitError, ExitStatus, describe_io_error, os_error};
 use crate::serve::bind_error;
 use crate::serve::server_context::ServerContext;
+use crate::serve::socket::connections_max;
 use crate::serve::socket_plan::with_port;
 use crate::text::address::{Address, Endpoint, UnixPath};
 use crate::text::bound_address::BoundAddress;
@@ -53,7 +55,13 @@ pub(crate) fn start(server: &ServerContext<'_>, endpoint: AdminEndpoint) -> Resu
     let context = AdminContext {
         state: server.shutdown.state.clone(),
         workers: WorkerQuery::new(server.shutdown.loops.clone(), server.options.workers),
-        worker_counters: server.worker_counters.iter().map(Arc::clone).collect(),
+        figures: FigureSources {
+            started_at: SystemTime::now(),
+            state: server.shutdown.state.clone(),
+            counters: server.counters.clone(),
+            worker_counters: server.worker_counters.clone(),
+            connections_max: (1..=server.options.workers).map(|number| connections_max(server.options, number)).sum(),
+        },
         large_pages: LargePages::default(),
     };
     let assignment = server.options.given.assignment("admin");

@@ -124,7 +124,7 @@ impl<'h> SocketOpener<'h> {
         greeter: &'h RefCell<Greeter>,
         worker_number: usize,
     ) -> Self {
-        let (mode, workers, trusted) = (options.replies.mode, options.workers, &options.operation.proxy_protocol);
+        let (mode, trusted) = (options.replies.mode, &options.operation.proxy_protocol);
         let header_policy = (!trusted.is_empty()).then(|| Rc::new(HeaderPolicy::new(trusted.clone(), greeter)));
         let stream_handler = match header_policy.clone() {
             Some(policy) => stream_handlers::attach(BehindProxies { event_loop, policy }, mode, greeter),
@@ -134,10 +134,7 @@ impl<'h> SocketOpener<'h> {
             stream_handler,
             datagram_handler: GreetingDatagramHandler { mode, greeter },
             header_policy,
-            connections_max: match options.limits.max_connections {
-                Some(total) => worker_share(total, worker_number, workers),
-                None => default_connections_max(workers, options.operation.admin.is_some()),
-            },
+            connections_max: connections_max(options, worker_number),
         }
     }
 
@@ -195,6 +192,14 @@ fn default_connections_max(workers: usize, has_admin: bool) -> usize {
     let connections = connections_max_per_loop(workers);
     let kept = if has_admin { ADMIN_DESCRIPTORS_MAX.div_ceil(workers) } else { 0 };
     connections.saturating_sub(kept).max(connections / 2).max(1)
+}
+
+/// The most connections of a worker; the first has number 1.
+pub(crate) fn connections_max(options: &ServeOptions, worker_number: usize) -> usize {
+    match options.limits.max_connections {
+        Some(total) => worker_share(total, worker_number, options.workers),
+        None => default_connections_max(options.workers, options.operation.admin.is_some()),
+    }
 }
 
 /// The share of a total that a worker gets; the first has number 1. The first `total % workers` workers get one more

@@ -11,6 +11,7 @@ use crate::cli::flags::ServeOptions;
 use crate::exit::{ExitError, os_error};
 use crate::greeting::greeter::Greeter;
 use crate::process::sd_notify::Watchdog;
+use crate::record::recordings;
 use crate::serve::idle_timer::IdleTimer;
 use crate::serve::server_context::ServerContext;
 use crate::serve::signals::ServerSignals;
@@ -63,8 +64,9 @@ pub(crate) fn new_event_loop<'h>(server: &ServerContext<'_>, worker_number: usiz
     if let Some(total) = limits.memory_max {
         event_loop.buffer_bytes_max(total / workers);
     }
-    if let Some(recordings) = &server.recordings {
-        recordings.record(worker_number, &mut event_loop);
+    match &server.recordings {
+        Some(recordings) => recordings.record(worker_number, &mut event_loop),
+        None => event_loop.journal_level(recordings::level_without_recording(server.options)),
     }
     Ok(event_loop)
 }

@@ -1,4 +1,4 @@
-//! The built binary behind HAProxy, nginx, dnsdist and curl.
+//! The built binary behind HAProxy, nginx, dnsdist and curl, and under Prometheus.
 
 #![cfg(target_os = "linux")]
 
@@ -7,6 +7,7 @@ mod engine;
 mod haproxy;
 mod load;
 mod nginx_stream;
+mod prometheus;
 mod real_client;
 mod rolling_restarts;
 

@@ -6,7 +6,10 @@ mod foreign_requests;
 mod health;
 mod http_requests;
 mod log_levels;
+mod metrics_agree;
+mod metrics_page;
 mod misbehaving_http_clients;
+mod scraped_metrics;
 
 use support::process::server::Server;
 

@@ -155,7 +155,9 @@ impl Server {
     /// The first TCP address of the admin endpoint in the READY line.
     #[track_caller]
     pub fn admin(&self) -> SocketAddr {
-        self.address("admin")
+        let ready = self.ready_line();
+        let as_json = ready.split_once("\"admin\":").and_then(|(_, list)| address_in(list, "tcp"));
+        as_json.unwrap_or_else(|| self.address("admin"))
     }
 
     /// The TCP listener on 127.0.0.1 in the kernel's table, for a server whose READY line cannot be read.
@@ -173,13 +175,13 @@ impl Server {
         })
     }
 
-    /// The counters, which the server logs on SIGUSR1.
+    /// The sums of the counters of all workers, which the server logs on SIGUSR1.
     #[track_caller]
     pub fn counters(&self) -> HashMap<String, u64> {
         let before = self.stderr.count_lines_with(" turns=");
         self.signal("USR1");
         wait_until("the counters", || self.stderr.count_lines_with(" turns=") > before);
-        let line = self.stderr.lines().into_iter().rfind(|line| line.contains(" turns=")).expect("it was counted");
+        let line = self.stderr.lines().into_iter().rfind(|line| line.contains("] turns=")).expect("it was counted");
         let pairs = line.split(' ').filter_map(|word| word.split_once('='));
         pairs.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect()
     }
