@@ -45,12 +45,14 @@ Output:
   if there were more. hex has the same bytes if they are not UTF-8.
 
 Signals:
-  SIGTERM, SIGINT  reply to the requests sent before, then exit. greet also
+  SIGTERM, SIGINT  serve for --drain-delay, while /ready of --admin reports 503;
+                   then reply to the requests sent before, and exit. greet also
                    waits for requests, for at most --drain-timeout; line, echo
                    and discard do not. A client that keeps its side open after
                    the reply delays the exit by at most 2 s, also the exit
                    after --max-greetings. A second signal resets the connections
-                   that are left.
+                   that are left, also during the delay. --max-greetings and
+                   --exit-when-idle stop without the delay.
   SIGHUP           the same if a standard stream is a terminal, else no effect
   SIGUSR1          log the counters
   SIGUSR2          with --record: end the recording and write it, or start the
