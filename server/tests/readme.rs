@@ -30,6 +30,12 @@ const LINKED_PAGES: [&str; 7] = [
 const PORT: &str = "8888";
 const OTHER_PORT: &str = "9000";
 
+/// The port of its admin endpoint.
+const ADMIN_PORT: &str = "9090";
+
+/// The documented ports.
+const PORTS: [&str; 3] = [PORT, OTHER_PORT, ADMIN_PORT];
+
 const SERVER: &str = "cargo run --release";
 const BUILT_BINARY: &str = "target/release/halloo";
 
@@ -64,7 +70,7 @@ fn examples(page: &str) -> Vec<Example> {
 }
 
 /// Programs of other projects in the commands.
-const TOOLS: [&str; 2] = ["nc", "python3"];
+const TOOLS: [&str; 3] = ["curl", "nc", "python3"];
 
 impl Example {
     fn needs_a_tool(&self) -> bool {
@@ -81,6 +87,7 @@ struct Substitutes {
     folder: tempfile::TempDir,
     port: String,
     other_port: String,
+    admin_port: String,
 }
 
 impl Substitutes {
@@ -88,16 +95,17 @@ impl Substitutes {
         let folder = tempfile::tempdir().expect("a temporary folder");
         // A port such as 28888 contains a documented one, which would be replaced in it.
         let mut ports = iter::repeat_with(|| unused_port().to_string());
-        let mut next = || ports.find(|port| !port.ends_with(PORT) && !port.ends_with(OTHER_PORT));
-        let (port, other_port) = (next().expect("it is endless"), next().expect("it is endless"));
-        Self { folder, port, other_port }
+        let mut next = || ports.find(|port| !PORTS.iter().any(|documented| port.ends_with(documented)));
+        let [port, other_port, admin_port] = PORTS.map(|_| next().expect("it is endless"));
+        Self { folder, port, other_port, admin_port }
     }
 
-    fn pairs(&self) -> [(&str, String); 6] {
+    fn pairs(&self) -> [(&str, String); 7] {
         let path_of = |name: &str| self.folder.path().join(name).to_str().expect("a plain path").to_owned();
         [
             (PORT, self.port.clone()),
             (OTHER_PORT, self.other_port.clone()),
+            (ADMIN_PORT, self.admin_port.clone()),
             (SERVED_SOCKET, path_of("served")),
             (SOCKET, path_of("other")),
             (RECORDING, path_of("run.json")),
@@ -106,9 +114,12 @@ impl Substitutes {
     }
 
     fn start_server(&self) -> Server {
-        let [_, _, (_, socket), ..] = self.pairs();
+        let [_, _, _, (_, socket), ..] = self.pairs();
         let mut command = HALLOO.command(&[]);
-        command.env("HALLOO_LISTEN", format!("localhost:{}", self.port)).env("HALLOO_UNIX", socket);
+        command
+            .env("HALLOO_LISTEN", format!("localhost:{}", self.port))
+            .env("HALLOO_UNIX", socket)
+            .env("HALLOO_ADMIN", format!("127.0.0.1:{}", self.admin_port));
         Server::start(command)
     }
 
@@ -151,7 +162,7 @@ fn without_long_numbers(word: &str) -> String {
             digits.push(c);
             continue;
         }
-        let is_long = digits.len() >= 4 && ![PORT, OTHER_PORT].contains(&digits.as_str()) || word.starts_with("pid=");
+        let is_long = digits.len() >= 4 && !PORTS.contains(&digits.as_str()) || word.starts_with("pid=");
         normal.push_str(if is_long && !digits.is_empty() { "N" } else { &digits });
         digits.clear();
         normal.push(c);
@@ -185,7 +196,8 @@ fn ready_lines() -> (String, String) {
     let substitutes = Substitutes::new();
     let server = substitutes.start_server();
     let printed = server.ready_line().replace(&substitutes.port, PORT);
-    let of_ip = |line: &str| line.split(' ').filter(|word| !word.contains("unix=")).collect::<Vec<_>>().join(" ");
+    let is_extra = |word: &&str| word.contains("unix=") || word.contains("admin=");
+    let of_ip = |line: &str| line.split(' ').filter(|word| !is_extra(word)).collect::<Vec<_>>().join(" ");
     (of_ip(&printed), documented)
 }
 
@@ -200,10 +212,10 @@ fn every_console_block_of_the_running_page_prints_what_it_shows() {
 }
 
 #[test]
-#[ignore = "needs nc and python3"]
-fn every_console_block_with_netcat_or_python_prints_what_it_shows() {
+#[ignore = "needs curl, nc and python3"]
+fn every_console_block_with_curl_netcat_or_python_prints_what_it_shows() {
     assert_examples(README, Example::needs_a_tool, 1);
-    assert_examples(RUNNING, Example::needs_a_tool, 4);
+    assert_examples(RUNNING, Example::needs_a_tool, 9);
 }
 
 #[test]

@@ -97,7 +97,7 @@ fn write_json(answers: &[WorkerAnswer<WorkerConnections>]) -> String {
     let (is_truncated, silent_workers) = (listed < total, silent_workers.join(","));
     // Writing into a string cannot fail, here and below.
     let _ =
-        writeln!(json, "],\n\"total\":{total},\"truncated\":{is_truncated},\"silent_workers\":[{silent_workers}]}}");
+        writeln!(json, "\n],\n\"total\":{total},\"truncated\":{is_truncated},\"silent_workers\":[{silent_workers}]}}");
     json
 }
 

@@ -11,6 +11,7 @@ Examples:
   halloo --greeting 'Hello, {peer}!'  a greeting of your own
   halloo --unix /run/halloo.sock      only a unix socket
   halloo --workers 4 --events off     four threads
+  halloo --admin 9090                 metrics and health on localhost:9090
   halloo --listen 127.0.0.1:0 --max-greetings 2 --events json
   halloo --record run.json            every step, for halloo view and Perfetto
   halloo --record run.html            the same as a page for a browser";
@@ -75,6 +76,14 @@ Recording:
   .html or .htm, it is instead a page that plays the recording in a browser.
   It has the addresses of the clients, and bytes that they sent only with
   --record-payload.
+
+Admin endpoint:
+  --admin serves HTTP: /live, /ready, /metrics, /connections (JSON), /log-level.
+  /ready is 200 from READY until a stop is requested, else 503. PUT /log-level
+  with error, warn, info, debug or trace sets the level. READY has the address
+  as admin=. The file of a unix socket has the mode 600. Over TCP there is no
+  password: all clients that reach the address may read. Only clients on
+  loopback or at the unix socket change something, and no web page does.
 
 Supervisor:
   Sockets inherited through LISTEN_FDS replace the default address; all
