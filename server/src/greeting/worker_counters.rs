@@ -17,6 +17,12 @@ pub(crate) struct WorkerCounters {
     pub(crate) udp_greetings: Counter,
     /// Datagrams that were themselves greetings, and got no reply.
     pub(crate) looped_datagrams: Counter,
+    /// PROXY headers of version 1 that were accepted.
+    pub(crate) version_1_headers: Counter,
+    /// PROXY headers of version 2 that were accepted.
+    pub(crate) version_2_headers: Counter,
+    /// Datagrams refused for their PROXY header; they are also in `header_errors`.
+    pub(crate) refused_datagrams: Counter,
     /// Connections and datagrams refused for their PROXY header, in the order of [`HeaderError::ALL`].
     header_errors: [Counter; HeaderError::ALL.len()],
 }

@@ -49,6 +49,19 @@ impl<'h> HeaderPolicy<'h> {
         self.greeter.borrow().is_exhausted()
     }
 
+    /// Counts the header at the beginning of some input by its version.
+    pub(crate) fn count_accepted(&self, input: &[u8]) {
+        let greeter = self.greeter.borrow();
+        let counters = greeter.counters();
+        let is_version_1 = input.first() == Some(&b'P');
+        if is_version_1 { &counters.version_1_headers } else { &counters.version_2_headers }.add_one();
+    }
+
+    /// Counts a datagram that is refused for its header.
+    pub(crate) fn count_refused_datagram(&self) {
+        self.greeter.borrow().counters().refused_datagrams.add_one();
+    }
+
     /// Counts and logs a refused client.
     #[cold]
     pub(crate) fn refuse(

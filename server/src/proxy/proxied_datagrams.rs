@@ -33,6 +33,7 @@ impl<H: DatagramHandler> DatagramHandler for ProxiedDatagrams<'_, H> {
         let error = if self.policy.trusts(Some(sender)) {
             match parse_datagram(payload) {
                 Parsed::Header { client, length } => {
+                    self.policy.count_accepted(payload);
                     datagram.set_peer_addr(client.unwrap_or(sender));
                     return self.inner.on_datagram(datagram, &payload[length..]);
                 }
@@ -45,6 +46,7 @@ impl<H: DatagramHandler> DatagramHandler for ProxiedDatagrams<'_, H> {
             return self.inner.on_datagram(datagram, payload);
         };
         let handler = datagram.handler();
+        self.policy.count_refused_datagram();
         self.policy.refuse(datagram.context(), handler, Some(sender), error);
     }
 

@@ -9,7 +9,7 @@ use log::Level;
 
 use crate::admin::metrics::exposition::{Buckets, Exposition, Format, Head, Kind, Value};
 use crate::admin::metrics::figures::Figures;
-use crate::greeting::worker_counters::{Counter, WorkerCounters};
+use crate::greeting::worker_counters::{Counter, HeaderError, WorkerCounters};
 use crate::text::protocol::Protocol;
 
 /// All metrics in a format.
@@ -188,7 +188,29 @@ const METRICS: &[Metric] = &[
                 ("rate_limit", figures.total.replies_refused_rate),
                 ("queue_full", figures.total.replies_refused_queue),
                 ("is_greeting", sum(figures, |counters| &counters.looped_datagrams)),
+                ("proxy_header", sum(figures, |counters| &counters.refused_datagrams)),
             ])
+        },
+    ),
+    Metric::counter_by(
+        "version",
+        "halloo_proxy_headers_total",
+        "PROXY headers of trusted clients, on connections and datagrams.",
+        |figures| {
+            labeled([
+                ("1", sum(figures, |counters| &counters.version_1_headers)),
+                ("2", sum(figures, |counters| &counters.version_2_headers)),
+            ])
+        },
+    ),
+    Metric::counter_by(
+        "reason",
+        "halloo_proxy_headers_rejected_total",
+        "Connections and datagrams refused for their PROXY header, or for the lack of one.",
+        |figures| {
+            HeaderError::ALL
+                .map(|error| (error.as_str().to_owned(), sum(figures, |counters| counters.header_errors(error))))
+                .into()
         },
     ),
     Metric::counter("halloo_events_total", "Events of greetings, also those not printed.", |figures| {

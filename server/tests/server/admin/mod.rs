@@ -9,7 +9,7 @@ mod log_levels;
 mod metrics_agree;
 mod metrics_page;
 mod misbehaving_http_clients;
-mod scraped_metrics;
+pub(crate) mod scraped_metrics;
 
 use support::process::server::Server;
 

@@ -1,6 +1,7 @@
 //! The server behind proxies that send PROXY headers.
 
 mod clients_behind_proxies;
+mod counted_headers;
 mod datagrams_behind_proxies;
 mod proxy_settings;
 mod refused_headers;
