@@ -1,6 +1,6 @@
 //! The client of HAProxy and curl in events, greetings and limits.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use support::network::streams::{REQUEST, read_exactly, read_to_end, read_until_closed, send};
 use support::network::tcp::{connect, connect_from};
@@ -80,6 +80,29 @@ fn the_client_behind_haproxy_is_shown_with_a_header_of_version_2_and_tlvs() {
     let backend = Backend::start(&["--greeting", "{peer}"]);
     let haproxy = backend.haproxy("haproxy.cfg");
     assert_client_is_shown(&backend.server, haproxy.address());
+}
+
+#[test]
+#[ignore = "needs haproxy"]
+fn the_header_of_haproxy_has_a_checksum_and_a_unique_id_as_tlvs() {
+    // HAProxy checks the health of a server, and connects to this listener.
+    let (backend, listener) = (Backend::start(&[]), TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    let tcp = listener.local_addr().expect("it is bound");
+    let haproxy = Backend { tcp, ..backend }.haproxy("haproxy.cfg");
+    let client = connect_from(CLIENT, haproxy.address());
+    let (accepted, _) = listener.accept().expect("HAProxy connects");
+    let start = read_exactly(&accepted, 16);
+    assert_eq!(&start[..14], b"\r\n\r\n\0\r\nQUIT\n\x21\x11", "version 2, PROXY, TCP over IPv4");
+    let rest = read_exactly(&accepted, u16::from_be_bytes([start[14], start[15]]).into());
+    assert_eq!(rest[..4], CLIENT);
+    let (mut tlvs, mut types) = (&rest[12..], Vec::new());
+    while let [kind, high, low, values @ ..] = tlvs {
+        types.push(*kind);
+        tlvs = &values[usize::from(u16::from_be_bytes([*high, *low]))..];
+    }
+    // PP2_TYPE_CRC32C and PP2_TYPE_UNIQUE_ID.
+    assert!(types.contains(&0x03) && types.contains(&0x05), "{types:x?}");
+    drop(client);
 }
 
 #[test]
