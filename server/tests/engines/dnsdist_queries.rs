@@ -1,5 +1,7 @@
-//! dnsdist, which writes a header of version 2 before each datagram.
+//! dnsdist, which writes a header of version 2 before each query.
 
+use support::network::streams::send;
+use support::network::tcp::connect;
 use support::network::udp::{recv, udp_client};
 
 use crate::HALLOO;
@@ -18,7 +20,7 @@ const RESPONSE: &str = concat!(
 #[test]
 #[ignore = "needs dnsdist"]
 fn the_client_behind_dnsdist_is_shown() {
-    let arguments = ["--udp", "127.0.0.1:0", "--udp-greeting", RESPONSE, "--events", "json"];
+    let arguments = ["--listen", "127.0.0.1:0", "--udp-greeting", RESPONSE, "--events", "json"];
     let server = HALLOO.start(&[arguments.as_slice(), &["--proxy-protocol", "127.0.0.1"]].concat());
     let address = unused_address();
     let substitutes = [
@@ -40,4 +42,11 @@ fn the_client_behind_dnsdist_is_shown() {
     // The query without the header.
     assert!(event.contains(&format!("\"bytes\":{},", query.len())), "{event}");
     assert!(event.contains("halloo\\u0007example"), "{event}");
+
+    let tcp_client = connect(dnsdist.address);
+    let own_address = tcp_client.local_addr().expect("it is connected");
+    let length = u16::try_from(query.len()).expect("a short query").to_be_bytes();
+    send(&tcp_client, &[&length, query.as_slice()].concat());
+    let event = server.stdout.wait_for_line(&format!("\"protocol\":\"tcp\",\"peer\":\"{own_address}\""));
+    assert!(event.contains(&format!("\"bytes\":{},", length.len() + query.len())), "{event}");
 }
