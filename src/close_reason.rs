@@ -66,9 +66,6 @@ close_reasons! {
     Local = "local",
     /// The handler aborted.
     Aborted = "aborted",
-    /// The handler does not accept the peer ([`reject`](crate::Connection::reject)), or the peer's source has its
-    /// maximum of connections ([`set_peer_addr`](crate::Connection::set_peer_addr)).
-    Rejected = "rejected",
     /// The peer reset the connection, or has gone (`ECONNRESET`, `EPIPE`).
     Reset = "reset",
     /// No progress for the idle timeout, or the handler closed in its `on_timeout`.
@@ -86,6 +83,9 @@ close_reasons! {
     Drained = "drained",
     /// The handler panicked in a callback for this connection. `on_close` is not called; the reason is counted.
     Panicked = "panicked",
+    /// The handler does not accept the peer ([`reject`](crate::Connection::reject)), or the peer's source has its
+    /// maximum of connections ([`set_peer_addr`](crate::Connection::set_peer_addr)).
+    Rejected = "rejected",
 }
 
 impl CloseReason {

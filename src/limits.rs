@@ -170,6 +170,9 @@ pub(crate) const HOST_IPS_MAX: usize = 1024;
 
 // ---- errors ---------------------------------------------------------------------------------------------------------
 
+/// Time between attempts to take back reserved descriptors, while no connection of the listener closes.
+pub(crate) const RESERVE_REFILL_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Errors in a row after which a source pauses, whatever they are: an immediate retry would spin.
 pub(crate) const ERRORS_IN_A_ROW_MAX: u32 = 16;
 

@@ -7,16 +7,24 @@ use std::net::SocketAddr;
 
 use crate::address::PackedAddress;
 use crate::context::Context;
+use crate::context::entries::listener_entry::ListenerEntry;
 use crate::context::entries::source::{SourceDrain, SourceState};
 use crate::event_loop::EventLoop;
 use crate::ids::SlotKey;
 use crate::limits;
+use crate::net::io_error_class::is_out_of_descriptors;
 use crate::observe::entry::EntryKind;
 use crate::options::listen::WhenFull;
 
 impl EventLoop<'_> {
     /// Accepts clients of a listener, at most a turn's budget of them.
     pub(super) fn accept_clients(&mut self, slot: u32) -> SourceState {
+        if let Some(ListenerEntry { socket: Some(socket), reserve, .. }) = self.context.listeners.get_mut(slot as usize)
+            && reserve.is_short()
+        {
+            // Without a free descriptor, the listener is served with what is left of it.
+            let _ = reserve.refill(socket);
+        }
         for _ in 0..limits::ACCEPTS_PER_TURN_MAX {
             // A callback may have stopped the loop, or closed the listener.
             if self.context.loop_state.is_stopping() {
@@ -62,18 +70,36 @@ impl EventLoop<'_> {
                         continue;
                     }
                     self.context.note(EntryKind::Accept, SlotKey::Listener(slot), [stream.descriptor() as u64, 0]);
-                    drop(stream);
+                    let entry = &mut self.context.listeners[slot as usize];
+                    entry.reserve.close_client(entry.socket.as_ref(), stream);
                     self.context.count_refused(slot, peer, is_full);
                 }
                 Err(error) => {
-                    self.context.note_error(EntryKind::Accept, SlotKey::Listener(slot), [0; 2], &error);
-                    if let Some(result) = self.on_source_error(SlotKey::Listener(slot), &error) {
+                    if let Some(result) = self.on_accept_error(slot, &error) {
                         return result;
                     }
                 }
             }
         }
         SourceState::Ready
+    }
+
+    /// Handles a failed accept. Returns the new state of the listener, or `None` to retry at once.
+    fn on_accept_error(&mut self, slot: u32, error: &io::Error) -> Option<SourceState> {
+        self.context.note_error(EntryKind::Accept, SlotKey::Listener(slot), [0; 2], error);
+        let ListenerEntry { socket, reserve, .. } = &mut self.context.listeners[slot as usize];
+        if reserve.has_size()
+            && is_out_of_descriptors(error)
+            && let Some(socket) = socket
+        {
+            // With no descriptor left, accept(2) fails also without a client.
+            let has_client = socket.has_client();
+            if !has_client || reserve.release() {
+                self.context.stats.accept_errors += 1;
+                return (!has_client).then_some(SourceState::WouldBlock);
+            }
+        }
+        self.on_source_error(SlotKey::Listener(slot), error)
     }
 }
 

@@ -23,6 +23,20 @@ impl IoErrorClass {
     }
 }
 
+/// Whether the process or the system has no descriptor left.
+#[cfg(target_os = "linux")]
+pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
+    use nix::errno::Errno;
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EMFILE | Errno::ENFILE))
+}
+
+/// Without error numbers, the error is not known.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn is_out_of_descriptors(_error: &io::Error) -> bool {
+    false
+}
+
 #[cfg(target_os = "linux")]
 fn is_resource_exhausted(error: &io::Error) -> bool {
     use nix::errno::Errno;

@@ -20,6 +20,8 @@
 //! | `Network::is_broadcast_ip` | whether an address is a broadcast address of this machine's networks |
 //! | `Listener::accept` | returns the next client of the backlog and its address; `WouldBlock` if there is none |
 //! | `Listener::has_client` | whether the backlog has a client; true where the system cannot report it |
+//! | `Listener::duplicate` | duplicates its descriptor, which keeps a descriptor of the process in reserve |
+//! | `Listener::replace` | closes a stream, and makes its descriptor such a duplicate; on Linux no other thread can take it in between |
 //! | `Stream::is_connected` | whether a connect has finished; a refusal is an error |
 //! | `Stream::local_addr`, `peer_addr` | the address on either side, if the family has addresses |
 //! | `Stream::is_unix` | whether it is a unix socket |
@@ -40,6 +42,7 @@
 //! Dropping a stream closes it.
 
 pub(crate) mod backoff;
+pub(crate) mod descriptor_reserve;
 pub(crate) mod io_error_class;
 pub(crate) mod recv_batch;
 pub(crate) mod repeated_log;

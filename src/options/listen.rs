@@ -46,6 +46,7 @@ pub struct Listen {
     pub(crate) connections_max: Option<usize>,
     pub(crate) connections_per_source_max: Option<u32>,
     pub(crate) peer_addr_from_handler: bool,
+    pub(crate) descriptor_reserve: u32,
     pub(crate) when_full: WhenFull,
     pub(crate) limits: ConnectionLimits,
     pub(crate) backlog: u32,
@@ -142,6 +143,7 @@ impl Listen {
             connections_max: None,
             connections_per_source_max: None,
             peer_addr_from_handler: false,
+            descriptor_reserve: 0,
             when_full: WhenFull::Pause,
             limits: ConnectionLimits::default(),
             backlog: limits::BACKLOG,
@@ -174,6 +176,35 @@ impl Listen {
     /// from that call on. Default: false.
     pub fn peer_addr_from_handler(mut self, from_handler: bool) -> Self {
         self.peer_addr_from_handler = from_handler;
+        self
+    }
+
+    /// Keeps this many descriptors in reserve, so that clients of this listener are served when the process has no
+    /// other descriptor left: an endpoint for operators, next to a busy service. Default: 0.
+    ///
+    /// When accept(2) fails with `EMFILE` or `ENFILE`, one descriptor is released, and the client is accepted at once.
+    /// A closing connection of this listener returns its descriptor to the reserve. On Linux no other thread can take
+    /// it in between. If another thread has taken a released descriptor first, the listener takes one back as soon as
+    /// one is free. While the reserve is empty, clients wait as on any other listener.
+    ///
+    /// Opening the listener fails if the process has too few descriptors for the reserve. A system without unix
+    /// descriptors has no reserve, and opening fails, too.
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    /// use halloo::{EventLoop, Listen, stream};
+    ///
+    /// let mut events = EventLoop::new()?;
+    /// let at = Listen::from(SocketAddr::from(([127, 0, 0, 1], 0))).connections_max(4).descriptor_reserve(4);
+    /// events.listen(at, stream(|connection, input| {
+    ///     let _ = connection.send(b"ready\n");
+    ///     connection.close();
+    ///     input.len()
+    /// }))?;
+    /// # Ok::<(), halloo::Error>(())
+    /// ```
+    pub fn descriptor_reserve(mut self, descriptors: u32) -> Self {
+        self.descriptor_reserve = descriptors;
         self
     }
 

@@ -21,8 +21,8 @@ export const ENTRY_KINDS = KINDS.map(([name, ...numbers]) => (
 const OBJECT_KINDS = ['loop', 'connection', 'listener', 'udp-socket', 'timer', 'watch', 'handler', 'peer'];
 const CALLBACKS = ['on_start', 'on_open', 'on_data', 'on_eof', 'on_flushed', 'on_timeout', 'on_drain', 'on_notify',
   'on_close', 'on_connect_failed', 'on_timer', 'on_watch', 'job', 'on_datagram'];
-const REASONS = ['eof', 'local', 'aborted', 'rejected', 'reset', 'timed-out', 'write-stalled', 'input-overflow',
-  'invalid-input', 'out-of-memory', 'drained', 'panicked', 'io'];
+const REASONS = ['eof', 'local', 'aborted', 'reset', 'timed-out', 'write-stalled', 'input-overflow', 'invalid-input',
+  'out-of-memory', 'drained', 'panicked', 'rejected', 'io'];
 const ERROR_NAMES = { 4: 'EINTR', 11: 'EAGAIN', 24: 'EMFILE', 32: 'EPIPE', 104: 'ECONNRESET', 111: 'ECONNREFUSED' };
 const ERROR_TEXTS = { 4: 'Interrupted system call', 11: 'Resource temporarily unavailable', 24: 'Too many open files',
   32: 'Broken pipe', 104: 'Connection reset by peer', 111: 'Connection refused' };

@@ -214,7 +214,8 @@ impl Context {
                     self.journal.note_result(EntryKind::ShutdownWrite, key, entry.generation, [0, 1], &shut_down);
                 }
             }
-            stream => drop(stream),
+            Some(stream) => listener.reserve.close_client(listener.socket.as_ref(), stream),
+            None => {}
         }
         entry.state.phase = Phase::Closed;
         if let Some(buffers) = entry.state.buffers.take() {

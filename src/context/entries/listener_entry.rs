@@ -10,8 +10,10 @@ use crate::context::Context;
 use crate::context::entries::source::Source;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Key, ListenerId, SlotKey, Token, to_slot};
+use crate::limits;
 use crate::net::Listener;
 use crate::net::backoff::LogThrottle;
+use crate::net::descriptor_reserve::DescriptorReserve;
 use crate::observe::entry::EntryKind;
 use crate::options::connection_limits::ConnectionLimits;
 use crate::options::listen::{Listen, WhenFull};
@@ -35,6 +37,7 @@ pub(crate) struct ListenerEntry {
     pub(crate) when_full: WhenFull,
     pub(crate) connections: u32,
     pub(crate) source: Source,
+    pub(crate) reserve: DescriptorReserve,
     /// For the log line about waiting clients.
     pub(crate) full_log: LogThrottle,
 }
@@ -54,6 +57,7 @@ impl ListenerEntry {
             when_full: WhenFull::Pause,
             connections: 0,
             source: Source::default(),
+            reserve: DescriptorReserve::default(),
             full_log: LogThrottle::default(),
         }
     }
@@ -71,9 +75,13 @@ impl Context {
         at.validate(self.handlers[handler as usize].input_bytes_min)?;
         self.check_not_stopped(Some(&at.address))?;
         let key = Key { generation: self.next_generation(), slot: to_slot(self.listeners.vacant_key()) };
-        let (socket, local) = self
+        let (socket, local, reserve) = self
             .network
             .listen(at, Token::new(SlotKey::Listener(key.slot), key.generation))
+            .and_then(|(socket, local)| {
+                let reserve = DescriptorReserve::new(at.descriptor_reserve, &socket);
+                Ok((socket, local, reserve?))
+            })
             .map_err(|error| Error::from_io(ErrorKind::Listen, Some(at.address.clone()), error))?;
         let descriptor = socket.descriptor() as u64;
         let slot = self.insert_listener(ListenerEntry {
@@ -85,6 +93,7 @@ impl Context {
             peer_addr_from_handler: at.peer_addr_from_handler,
             when_full: at.when_full,
             source: self.new_source(key),
+            reserve,
             ..ListenerEntry::outbound(handler, at.limits)
         });
         let address = || self.listeners[slot as usize].address.clone();
@@ -92,6 +101,16 @@ impl Context {
         self.journal.note_address(EntryKind::Listening, of_listener, key.generation, [descriptor, 0], address);
         self.journal.note(EntryKind::Registered, of_listener, key.generation, [0; 2]);
         Ok(ListenerId(key))
+    }
+
+    /// Lets a listener take back its reserve later, if it is short: no event reports a free descriptor.
+    pub(crate) fn schedule_refill(&mut self, key: SlotKey) {
+        if let SlotKey::Listener(slot) = key
+            && self.listeners[slot as usize].reserve.is_short()
+        {
+            // planted: reserve-not-refilled
+            self.deadlines.arm(key, self.deadline_after(limits::RESERVE_REFILL_INTERVAL));
+        }
     }
 
     /// Adds an entry, which uses its handler while it exists.
@@ -105,6 +124,8 @@ impl Context {
         let Some(socket) = self.listeners[slot as usize].socket.take() else {
             return false;
         };
+        // Its duplicates would keep the address in use.
+        self.listeners[slot as usize].reserve = DescriptorReserve::default();
         let (key, deregistered) = (SlotKey::Listener(slot), self.network.close_listener(socket));
         let generation = self.listeners[slot as usize].source.generation;
         self.journal.note_result(EntryKind::Deregistered, key, generation, [0; 2], &deregistered);

@@ -26,6 +26,17 @@ pub(crate) struct SimHandle {
     pub(crate) socket: usize,
 }
 
+/// A duplicate of a simulated descriptor; dropping it frees a descriptor.
+pub(crate) struct SimReserved {
+    world: Rc<RefCell<World>>,
+}
+
+impl Drop for SimReserved {
+    fn drop(&mut self) {
+        self.world.borrow_mut().descriptors -= 1;
+    }
+}
+
 impl SimHandle {
     pub(super) fn new(world: &Rc<RefCell<World>>, socket: usize) -> Self {
         Self { world: Rc::clone(world), socket }
@@ -63,6 +74,15 @@ impl SimHandle {
         world.count(self.socket, Ok(1));
         let peer = world.stream(stream).peer;
         Ok((Stream::Simulated(Self::new(&self.world, stream)), Some(peer)))
+    }
+
+    pub(crate) fn reserve(&self) -> io::Result<SimReserved> {
+        let mut world = self.world();
+        if world.descriptors >= world.descriptors_max {
+            return Err(Errno::EMFILE.into());
+        }
+        world.descriptors += 1;
+        Ok(SimReserved { world: Rc::clone(&self.world) })
     }
 
     pub(crate) fn has_client(&self) -> bool {

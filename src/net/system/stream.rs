@@ -7,9 +7,9 @@ use std::io::Write;
 use std::io::{self, IoSlice, Read};
 use std::net::{Shutdown, SocketAddr};
 #[cfg(target_os = "linux")]
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 #[cfg(unix)]
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 #[cfg(unix)]
 use std::path::Path;
 #[cfg(unix)]
@@ -104,15 +104,21 @@ impl SystemListener {
     }
 }
 
+#[cfg(unix)]
+impl AsFd for SystemListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(listener) => listener.as_fd(),
+            Self::Unix(bound) => bound.listener.as_fd(),
+        }
+    }
+}
+
 #[cfg(target_os = "linux")]
 impl SystemListener {
     /// Whether the backlog has a client. An error returns true, and accept reports it.
     pub(crate) fn has_client(&self) -> bool {
-        let fd = match self {
-            Self::Tcp(listener) => listener.as_fd(),
-            Self::Unix(bound) => bound.listener.as_fd(),
-        };
-        poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], PollTimeout::ZERO) != Ok(0)
+        poll(&mut [PollFd::new(self.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO) != Ok(0)
     }
 }
 
@@ -257,6 +263,11 @@ impl SystemStream {
 
     pub(crate) fn descriptor(&self) -> usize {
         each!(self, stream => descriptor(stream))
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        each!(self, stream => stream.into())
     }
 }
 

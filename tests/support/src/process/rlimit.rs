@@ -10,6 +10,15 @@ pub fn raise_fd_limit() {
     }
 }
 
+/// Sets the soft limit, which must be at most the hard limit.
+#[cfg(unix)]
+#[track_caller]
+pub fn set_fd_limit(descriptors: u64) {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("every process has a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, descriptors, hard).expect("it is at most the hard limit");
+}
+
 /// Does nothing: this system has no such limit.
 #[cfg(not(unix))]
 pub fn raise_fd_limit() {}
