@@ -153,7 +153,7 @@ impl<H: StreamHandler> StreamHandler for ProxiedStreams<'_, H> {
             Parsed::Incomplete => return 0,
             Parsed::Header { client, length } => {
                 self.policy.count_accepted(input);
-                let peer = client.or(connection.peer_addr());
+                let peer = client.or_else(|| connection.peer_addr());
                 if peer.is_some_and(|peer| !connection.set_peer_addr(peer)) {
                     *session = Session::Refused;
                     return input.len();
