@@ -132,7 +132,7 @@ pub(crate) struct LimitOptions {
     #[arg(value_parser = whole_number::<usize>(1..=u64::MAX))]
     pub(crate) max_connections: Option<usize>,
     /// Most connections at once from one IPv4 address or IPv6 /64, for each worker; further ones are closed; 0: no
-    /// limit. Clients of unix sockets have no address and no such limit [default: no limit]
+    /// limit. Clients of unix sockets have an address and this limit only behind a proxy [default: no limit]
     #[arg(long, value_name = "N", env = "HALLOO_MAX_CONNECTIONS_PER_SOURCE")]
     #[arg(value_parser = whole_number::<u32>(0..=u32::MAX.into()))]
     pub(crate) max_connections_per_source: Option<u32>,

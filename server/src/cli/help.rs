@@ -11,6 +11,8 @@ Examples:
   halloo --greeting 'Hello, {peer}!'  a greeting of your own
   halloo --unix /run/halloo.sock      only a unix socket
   halloo --workers 4 --events off     four threads
+  halloo --tcp :9000 --proxy-protocol 10.0.0.1
+                                      behind the load balancer 10.0.0.1
   halloo --admin 9090                 metrics and health on localhost:9090
   halloo --listen 127.0.0.1:0 --max-greetings 2 --events json
   halloo --record run.json            every step, for halloo view and Perfetto
@@ -84,6 +86,14 @@ Admin endpoint:
   as admin=. The file of a unix socket has the mode 600. Over TCP there is no
   password: all clients that reach the address may read. Only clients on
   loopback or at the unix socket change something, and no web page does.
+
+PROXY protocol:
+  Clients in the networks of --proxy-protocol are proxies: each sends a header
+  of version 1 or 2 first, within 5 s. The address in it is that of the client
+  in {peer}, events, limits and rates. Over UDP each datagram has a header of
+  version 2. Other clients are served directly, and refused if they send a
+  header. A client that may send one can choose its address: write only the
+  addresses of proxies.
 
 Supervisor:
   Sockets inherited through LISTEN_FDS replace the default address; all
