@@ -206,9 +206,12 @@ mod tests {
     /// A loop that is recorded, and its recordings.
     fn recorded_loop(folder: &tempfile::TempDir) -> (EventLoop<'static>, Recordings) {
         let file = folder.path().join("run.json");
-        let options = CommandLine::parse_from(["halloo".as_ref(), "--record".as_ref(), file.as_os_str()]).serve;
+        loop_with_options(&CommandLine::parse_from(["halloo".as_ref(), "--record".as_ref(), file.as_os_str()]).serve)
+    }
+
+    fn loop_with_options(options: &ServeOptions) -> (EventLoop<'static>, Recordings) {
         let loops = WorkerLoops::default();
-        let recordings = Recordings::new(&options, &loops).unwrap().unwrap();
+        let recordings = Recordings::new(options, &loops).unwrap().unwrap();
         let mut event_loop = EventLoop::new().unwrap();
         recordings.record(1, &mut event_loop);
         loops.set(vec![WorkerLoop::for_test(&event_loop)]);
@@ -255,6 +258,22 @@ mod tests {
         let turns = event_loop.stats().turn_time.count();
         run_turns(&mut event_loop);
         assert_eq!(event_loop.stats().turn_time.count(), turns, "the loop notes nothing");
+    }
+
+    #[test]
+    fn with_the_admin_endpoint_turns_are_measured_also_after_a_recording() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("run.json");
+        let arguments = ["halloo".as_ref(), "--admin".as_ref(), "0".as_ref(), "--record".as_ref(), file.as_os_str()];
+        let (mut event_loop, recordings) = loop_with_options(&CommandLine::parse_from(arguments).serve);
+        run_turns(&mut event_loop);
+        recordings.start_or_stop();
+        run_turns(&mut event_loop);
+        assert!(lock(&recordings.0.recorders[0]).is_none(), "nothing is recorded");
+        let turns = event_loop.stats().turn_time.count();
+        run_turns(&mut event_loop);
+        assert_eq!(event_loop.stats().turn_time.count(), turns + 5);
+        recordings.finish().unwrap();
     }
 
     #[test]

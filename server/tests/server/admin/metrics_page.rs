@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use support::network::http_client::request;
+use support::network::http_client::{HttpClient, request};
 use support::network::tcp;
 use support::process::child::Process;
 use support::process::server::Server;
+use support::wait::wait_until;
 
 use crate::HALLOO;
 use crate::admin::scraped_metrics::{PROMETHEUS_ACCEPT, Scrape, scrape, scrape_text};
@@ -47,6 +49,47 @@ fn a_server_that_serves_is_ready_with_all_workers_up() {
     let turns = scrape.count("halloo_turn_duration_seconds_count");
     assert_eq!(scrape.count("halloo_turn_duration_seconds_bucket{le=\"+Inf\"}"), turns);
     assert_eq!(scrape.count("halloo_turn_poll_events_count"), turns);
+}
+
+#[test]
+fn no_counter_goes_back_while_the_workers_of_a_drain_end_one_after_the_other() {
+    let arguments = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--workers", "4", "--drain-timeout", "60s"];
+    let mut server = HALLOO.start(&arguments);
+    for _ in 0..40 {
+        tcp::request(server.tcp());
+    }
+    // It keeps one worker.
+    let silent_client = tcp::connect(server.tcp());
+    let accepted = "halloo_connections_accepted_total";
+    wait_until("the connections", || scrape(&server).count(accepted) == 41);
+    let before = scrape(&server);
+    server.signal("TERM");
+    let up = |scrape: &Scrape| -> u64 {
+        (1..=4).map(|number| scrape.count(&format!("halloo_worker_up{{worker=\"{number}\"}}"))).sum()
+    };
+    wait_until("three workers to end", || up(&scrape(&server)) == 1);
+    let after = scrape(&server);
+    for series in before.series().filter(|series| series.contains("_total")) {
+        assert!(after.value(series) >= before.value(series), "{series}");
+    }
+    assert_eq!((after.count("halloo_ready"), after.count("halloo_workers")), (0, 4));
+    assert_eq!((after.count(accepted), after.count("halloo_connections")), (41, 1));
+    drop(silent_client);
+    assert_eq!(server.wait(), 0);
+}
+
+/// Half a percent of a core, at a scrape each second.
+const SCRAPE_CPU_TIME_MAX: Duration = Duration::from_millis(5);
+
+#[test]
+fn a_scrape_takes_less_than_5_ms_of_processor_time() {
+    let server = HALLOO.start(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--workers", "4"]);
+    let (mut client, before) = (HttpClient::connect(server.admin()), server.cpu_time());
+    for _ in 0..200 {
+        assert_eq!(client.request("GET /metrics", PROMETHEUS_ACCEPT).status, 200);
+    }
+    let each = server.cpu_time_since(before) / 200;
+    assert!(each < SCRAPE_CPU_TIME_MAX, "{each:?}");
 }
 
 /// A row of the table, or the head of a metric: kind, unit, labels.

@@ -178,10 +178,22 @@ impl Server {
     /// The sums of the counters of all workers, which the server logs on SIGUSR1.
     #[track_caller]
     pub fn counters(&self) -> HashMap<String, u64> {
-        let before = self.stderr.count_lines_with(" turns=");
+        self.logged_counters("] turns=")
+    }
+
+    /// The counters of one of several workers; the first has number 1.
+    #[track_caller]
+    pub fn counters_of_worker(&self, worker_number: usize) -> HashMap<String, u64> {
+        self.logged_counters(&format!("] worker {worker_number}: turns="))
+    }
+
+    /// The counters of the next line with this text.
+    #[track_caller]
+    fn logged_counters(&self, text: &str) -> HashMap<String, u64> {
+        let before = self.stderr.count_lines_with(text);
         self.signal("USR1");
-        wait_until("the counters", || self.stderr.count_lines_with(" turns=") > before);
-        let line = self.stderr.lines().into_iter().rfind(|line| line.contains("] turns=")).expect("it was counted");
+        wait_until("the counters", || self.stderr.count_lines_with(text) > before);
+        let line = self.stderr.lines().into_iter().rfind(|line| line.contains(text)).expect("it was counted");
         let pairs = line.split(' ').filter_map(|word| word.split_once('='));
         pairs.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect()
     }
