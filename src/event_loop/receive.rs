@@ -104,6 +104,8 @@ impl ConnectionEntry {
     }
 
     /// Makes the kernel accept no further input. All that it has accepted is then read, to the error that ends it.
+    #[cold]
+    #[inline(never)]
     pub(super) fn stop_input(&mut self, slot: u32, journal: &mut Journal) {
         let (mut stop, state) = (InputStop::None, &mut self.state);
         // planted: input-not-stopped

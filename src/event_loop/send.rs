@@ -90,6 +90,8 @@ impl ConnectionEntry {
     }
 
     /// Closes a connection whose input was delivered, and whose output was sent.
+    #[cold]
+    #[inline(never)]
     pub(super) fn end_drain(&mut self) {
         self.state.phase = Phase::Flushing(CloseReason::Local);
         if self.state.drain_step == DrainStep::Stopped(InputStop::Shutdown) {

@@ -349,7 +349,7 @@ impl Workload {
     /// Drains while some clients are still connected, and ends in time. Requests before the drain are answered if there is time.
     fn drain(&mut self) {
         let first = self.clients.len();
-        for _ in 0..self.simulation.random_below(4) {
+        for _ in 0..self.simulation.random_below(10) {
             self.add_client();
         }
         // The clients of an echo send during the drain.

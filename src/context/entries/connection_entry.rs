@@ -37,9 +37,14 @@ impl ConnectionEntry {
     /// acknowledged or reset, and before a close, because another process may have a duplicate of the descriptor.
     #[inline]
     pub(crate) fn resume_input(&mut self, slot: u32, journal: &mut Journal) {
-        if self.state.drain_step != DrainStep::Stopped(InputStop::Filter) {
-            return;
+        if self.state.drain_step == DrainStep::Stopped(InputStop::Filter) {
+            self.detach_filter(slot, journal);
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn detach_filter(&mut self, slot: u32, journal: &mut Journal) {
         self.state.drain_step = DrainStep::Stopped(InputStop::None);
         if let Some(stream) = &self.stream {
             let (key, result) = (SlotKey::Connection(slot), stream.resume_input());
