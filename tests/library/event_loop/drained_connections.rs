@@ -1,5 +1,6 @@
 //! `Connection::drain`: a connection ends without losing a request.
 
+use std::io::Write;
 use std::os::fd::OwnedFd;
 
 use halloo::{CloseReason, Connection, EventLoop, Listen};
@@ -64,6 +65,27 @@ fn every_byte_that_a_unix_socket_has_accepted_before_a_drain_is_answered() {
 }
 
 #[test]
+fn the_writes_of_a_unix_peer_fail_once_its_connection_drains() {
+    let log = CallLog::default();
+    let mut events = EventLoop::new().expect("a loop");
+    let pausing = |connection: &mut Connection<'_>, input: &[u8]| {
+        connection.pause();
+        input.len()
+    };
+    let handler = events.attach(RecordingHandler::new(&log).on_data(pausing));
+    let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
+    events.context().connect(ours, handler);
+    theirs.write_all(b"a question").expect("the peer reads");
+    turn_until(&mut events, "the input is delivered", |_| log.inputs().len() == 1);
+    drain_all(&mut events, &log);
+    turn_until_idle(&mut events);
+    assert_eq!(theirs.write(b"another one").map_err(|error| error.kind()), Err(std::io::ErrorKind::BrokenPipe));
+    events.context().connection(log.ids()[0]).expect("the connection is open").resume();
+    turn_until(&mut events, "the connection is closed at once", |_| log.close_reasons() == [CloseReason::Local]);
+    assert_eq!(log.inputs().len(), 1);
+}
+
+#[test]
 fn the_rest_of_an_incomplete_message_is_dropped_and_no_other_callback_comes() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
@@ -93,11 +115,19 @@ fn on_eof_comes_in_a_drain_if_the_peer_has_sent_eof() {
     }
     turn_until(&mut events, "both connections are open", |_| log.ids().len() == 2);
     turn_until_idle(&mut events);
+    // A paused connection has not read the EOF when the input is stopped.
+    for id in log.ids() {
+        events.context().connection(id).expect("the connection is open").pause();
+    }
     for client in &mut clients {
         client.send(b"unfinished");
         client.half_close();
     }
     drain_all(&mut events, &log);
+    turn_until_idle(&mut events);
+    for id in log.ids() {
+        events.context().connection(id).expect("the connection is open").resume();
+    }
     for client in &mut clients {
         assert_eq!(client.read_to_end(&mut events).1, StreamEnd::Eof);
     }

@@ -2,6 +2,7 @@
 
 mod accept_errors;
 pub(crate) mod fallible_clients;
+mod kept_connections;
 mod memory_per_client;
 mod open_connection_errors;
 mod persistent_errors;

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use support::network::streams::{GREETING, read_to_end, read_until_closed, send};
+use support::network::streams::{GREETING, read_exactly, read_to_end, read_until_closed, send};
 use support::network::tcp::{connect, connect_many, request, send_request, send_requests};
 use support::network::udp::{UDP_GREETING, UDP_REQUEST, recv, request_udp, udp_client};
 use support::process::child::run;
@@ -66,6 +66,22 @@ fn clients_that_sent_a_request_before_the_signal_are_all_answered() {
         assert_eq!(server.wait(), 0);
         server.stderr.wait_for_line(" stopped");
     }
+}
+
+#[test]
+fn lines_sent_before_the_signal_are_all_answered_although_the_client_reads_late() {
+    const LINES: usize = 20_000;
+    let mut server = HALLOO.start(&["--tcp", "127.0.0.1:0", "--mode", "line", "--drain-timeout", "60s"]);
+    let client = connect(server.tcp());
+    send(&client, b"x\n");
+    assert_eq!(read_exactly(&client, GREETING.len() + 1), format!("{GREETING}\n").as_bytes());
+    server.pause();
+    send(&client, &b"x\n".repeat(LINES));
+    server.signal("TERM");
+    server.resume();
+    wait_until("the listener to close", || TcpStream::connect(server.tcp()).is_err());
+    assert_eq!(read_to_end(&client), format!("{GREETING}\n").repeat(LINES));
+    assert_eq!(server.wait(), 0);
 }
 
 #[test]

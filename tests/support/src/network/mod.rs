@@ -1,5 +1,7 @@
 //! Clients, ports and namespaces.
 
+#[cfg(target_os = "linux")]
+pub mod fin_capture;
 pub mod http_client;
 #[cfg(target_os = "linux")]
 pub mod network_namespace;
