@@ -142,13 +142,15 @@ function optionCall(step) {
   const next = step.nextOfObject().next().value;
   const isReset = option === 'SO_LINGER' && next !== undefined && step.recording.kindName(next) === 'closed'
     && step.recording.second[next] === 1;
-  const value = isReset ? '{l_onoff=1, l_linger=0}, 8' : `${NOT_RECORDED}, ${NOT_RECORDED}`;
+  const value = isReset ? '{l_onoff=1, l_linger=0}, 8'
+    : option === 'SO_DETACH_FILTER' ? '[0], 4' : `${NOT_RECORDED}, ${NOT_RECORDED}`;
   return `setsockopt(${descriptorWords(step)}, ${level}, ${option}, ${value}) ${resultWords(step, 0)}`;
 }
 
 function stopInputCall(step) {
   return step.first === 1 ? `shutdown(${descriptorWords(step)}, SHUT_RD) ${resultWords(step, 0)}`
-    : `setsockopt(${descriptorWords(step)}, SOL_SOCKET, SO_ATTACH_FILTER, ${NOT_RECORDED}, 16) ${resultWords(step, 0)}`;
+    : `setsockopt(${descriptorWords(step)}, SOL_SOCKET, SO_ATTACH_FILTER, {len=8, filter=${NOT_RECORDED}}, 16) `
+      + resultWords(step, 0);
 }
 
 function connectCall(step) {
