@@ -96,7 +96,7 @@ impl DelayedDrain {
         {
             // A connection that has ended meanwhile leaves its place in time empty.
             if let Some(mut connection) = context.connection(id) {
-                connection.close();
+                connection.drain();
             }
             self.next_close += self.close_interval;
         }

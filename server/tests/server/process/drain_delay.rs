@@ -2,6 +2,7 @@
 //!
 //! Until it is over, new and kept clients are served. A second signal and the limits end it at once.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
@@ -163,4 +164,37 @@ fn kept_connections_close_one_after_the_other_during_the_drain_delay() {
         let tries: Vec<_> = (0..3).map(|_| times_of_closing(workers)).take_while(|times| !is_even(times)).collect();
         assert!(tries.len() < 3, "{workers} workers: {tries:?}");
     }
+}
+
+/// The bytes that the server's kernel has not acknowledged.
+fn unacknowledged_bytes(client: &TcpStream) -> u64 {
+    let port = client.local_addr().expect("it is connected").port();
+    let table = fs::read_to_string("/proc/net/tcp").expect("the kernel lists them");
+    let rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let row = rows.into_iter().find(|words| words[1].ends_with(&format!(":{port:04X}"))).expect("it is connected");
+    let (sent, _) = row[4].split_once(':').expect("tx_queue:rx_queue");
+    u64::from_str_radix(sent, 16).expect("a number")
+}
+
+#[test]
+fn a_kept_connection_that_closes_during_the_drain_delay_gets_all_its_replies() {
+    const LINES: usize = 1500;
+    let greeting = "x".repeat(600);
+    let arguments = ["--mode", "line", "--events", "off", "--greeting", &greeting, "--drain-timeout", NEVER];
+    let mut server = start(&[&arguments[..], &["--drain-delay", "400ms"]].concat());
+    // The first to close does so after half of the delay.
+    let clients = connect_accepted(2, &server);
+    let lines = format!("{:099}\n", 0).repeat(LINES);
+    for client in &clients {
+        // It does not read: the outbox gets full, and most of the lines wait.
+        send(client, lines.as_bytes());
+        wait_until("the lines to arrive", || unacknowledged_bytes(client) == 0);
+    }
+    request_stop(&server);
+    wait_until("the end of the delay", || sockets("tcp", server.tcp()) == 0);
+    for client in &clients {
+        assert!(read_to_end(client) == format!("{greeting}\n").repeat(LINES), "a reply is missing");
+    }
+    drop(clients);
+    assert_eq!(server.wait(), 0);
 }
