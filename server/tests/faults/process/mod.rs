@@ -1,5 +1,6 @@
 //! Start, shutdown and workers under faults.
 
+mod admin_latency;
 mod first_process;
 mod full_pipes;
 mod shutdown_errors;
