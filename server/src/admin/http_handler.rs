@@ -20,14 +20,14 @@ const CONNECTIONS_MAX: usize = 64;
 /// Connections that are being closed while new ones are accepted.
 const CLOSING_CONNECTIONS_MAX: usize = 16;
 
-/// Descriptors that stay free for new connections when the process has none left.
-const DESCRIPTOR_RESERVE: u32 = 8;
+/// Descriptors of each listener that stay free for new connections when the process has none left.
+pub(crate) const DESCRIPTOR_RESERVE: u32 = 8;
 
 /// The most connections that the loop accepts, closing ones included.
 pub(crate) const ACCEPTED_MAX: usize = CONNECTIONS_MAX + CLOSING_CONNECTIONS_MAX;
 
-/// The most descriptors of the endpoint: its connections, its reserve, two listeners, the poll and its waker.
-pub(crate) const ADMIN_DESCRIPTORS_MAX: usize = ACCEPTED_MAX + DESCRIPTOR_RESERVE as usize + 4;
+/// The most descriptors of the endpoint: its connections, two listeners with their reserves, the poll and its waker.
+pub(crate) const ADMIN_DESCRIPTORS_MAX: usize = ACCEPTED_MAX + 2 * (1 + DESCRIPTOR_RESERVE as usize) + 2;
 
 /// How long a request may take to arrive.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);

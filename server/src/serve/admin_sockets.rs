@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use halloo::{EventLoop, HandlerId, Listen, ListenerId, SourceId};
 
 use crate::admin::admin_thread::{AdminSocket, AdminThread};
-use crate::admin::http_handler::ACCEPTED_MAX;
+use crate::admin::http_handler::{ACCEPTED_MAX, DESCRIPTOR_RESERVE};
 use crate::admin::metrics::figures::FigureSources;
 use crate::admin::worker_query::WorkerQuery;
 use crate::admin::{AdminContext, LargePages};
@@ -142,6 +142,6 @@ fn open_address(
 
 fn listen(event_loop: &mut EventLoop<'_>, handler: HandlerId, at: Listen) -> io::Result<ListenerId> {
     // The handler has timeouts of its own.
-    let at = at.connections_max(ACCEPTED_MAX).idle_timeout(None);
+    let at = at.connections_max(ACCEPTED_MAX).idle_timeout(None).descriptor_reserve(DESCRIPTOR_RESERVE);
     event_loop.listen_for(at, handler).map_err(os_error)
 }

@@ -4,6 +4,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,9 +12,10 @@ use std::time::{Duration, Instant};
 use support::measurement::print_measurement;
 use support::network::http_client::get;
 use support::network::tcp::connect;
+use support::process::child::run;
 use support::process::server::Server;
 use support::process::strace::FaultInjection;
-use support::wait::wait_for;
+use support::wait::{wait_for, wait_until};
 
 use crate::HALLOO;
 
@@ -73,8 +75,8 @@ fn flood_udp(to: SocketAddr, is_over: &AtomicBool) {
 }
 
 #[test]
-#[ignore = "measures the admin endpoint; needs strace"]
-fn the_endpoint_answers_within_a_second_under_floods_and_beside_a_stuck_worker() {
+#[ignore = "needs strace and prlimit"]
+fn the_endpoint_answers_within_a_second_under_floods_and_beyond_every_limit() {
     let server = HALLOO.start(&ARGUMENTS);
     measure("idle", &server);
     under_flood(&server, || measure("TCP and UDP flood", &server));
@@ -89,4 +91,15 @@ fn the_endpoint_answers_within_a_second_under_floods_and_beside_a_stuck_worker()
     let _clients: Vec<TcpStream> = (0..400).map(|_| connect(server.tcp())).collect();
     measure("connection limit reached", &server);
     under_flood(&server, || measure("connection limit reached, and flood", &server));
+    drop(server);
+    let server = HALLOO.start(&ARGUMENTS);
+    let fd_count = server.fd_count();
+    let _clients: Vec<TcpStream> = (0..100).map(|_| connect(server.tcp())).collect();
+    wait_until("the connections", || server.fd_count() == fd_count + 100);
+    let mut prlimit = Command::new("prlimit");
+    // No descriptor is left, and the workers try to accept more clients.
+    prlimit.args([&format!("--pid={}", server.pid()), &format!("--nofile={}", server.fd_count())]);
+    assert_eq!(run(prlimit).status, 0);
+    let _waiting: Vec<TcpStream> = (0..20).map(|_| connect(server.tcp())).collect();
+    measure("no descriptor left", &server);
 }

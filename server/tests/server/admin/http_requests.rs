@@ -52,7 +52,11 @@ fn head_has_the_length_of_the_body_and_no_body() {
     for path in ["/live", "/ready", "/metrics", "/connections", "/log-level"] {
         let length = client.request(&format!("GET {path}"), "").header("Content-Length").map(str::to_owned);
         let head = client.request(&format!("HEAD {path}"), "");
-        assert_eq!((head.status, head.header("Content-Length")), (200, length.as_deref()), "{path}");
+        assert_eq!(head.status, 200, "{path}");
+        // The figures change from request to request.
+        if path != "/metrics" {
+            assert_eq!(head.header("Content-Length"), length.as_deref(), "{path}");
+        }
     }
     assert_eq!(client.request("GET /live", "").body, "live\n", "no body came before it");
 }
