@@ -5,7 +5,7 @@
 use std::fmt;
 #[cfg(unix)]
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::path::{Path, PathBuf};
 
 #[cfg(unix)]
@@ -152,8 +152,8 @@ pub(crate) struct PackedAddress {
 }
 
 impl PackedAddress {
-    /// Of a unix socket, which has no address. No address is packed to a mapped IPv4 address with a scope.
-    const NONE: Self = Self { ip: Ipv4Addr::UNSPECIFIED.to_ipv6_mapped().octets(), scope: [0xff; 4], port: 0 };
+    /// Of a unix socket, which has no address: a multicast address with a scope that no interface has.
+    const NONE: Self = Self { ip: [0xff; 16], scope: [0xff; 4], port: 0 };
 
     pub(crate) fn socket_addr(self) -> Option<SocketAddr> {
         let address = SocketAddrV6::new(self.ip.into(), self.port, 0, u32::from_ne_bytes(self.scope));
@@ -162,11 +162,12 @@ impl PackedAddress {
 }
 
 impl From<Option<SocketAddr>> for PackedAddress {
+    #[inline]
     fn from(address: Option<SocketAddr>) -> Self {
         let Some(address) = address else {
             return Self::NONE;
         };
-        let (ip, scope) = match to_canonical(address) {
+        let (ip, scope) = match address {
             SocketAddr::V4(v4) => (v4.ip().to_ipv6_mapped(), 0),
             SocketAddr::V6(v6) => (*v6.ip(), v6.scope_id()),
         };
@@ -228,8 +229,8 @@ mod tests {
         let mapped = parse("[::ffff:192.0.2.1]:80");
         assert_eq!(to_canonical(mapped), parse("192.0.2.1:80"));
         assert_eq!(PackedAddress::from(Some(mapped)).to_string(), "192.0.2.1:80");
-        let scoped = SocketAddrV6::new(Ipv4Addr::UNSPECIFIED.to_ipv6_mapped(), 0, 0, u32::MAX).into();
-        assert_eq!(PackedAddress::from(Some(scoped)).socket_addr(), Some(parse("0.0.0.0:0")));
+        let scoped = SocketAddrV6::new(std::net::Ipv4Addr::LOCALHOST.to_ipv6_mapped(), 0, 0, 7).into();
+        assert_eq!(PackedAddress::from(Some(scoped)).socket_addr(), Some(parse("127.0.0.1:0")));
         for address in ["192.0.2.1:80", "[fe80::1%7]:80", "[::192.0.2.1]:80"] {
             assert_eq!(to_canonical(parse(address)), parse(address));
         }

@@ -40,6 +40,7 @@ impl DescriptorReserve {
     }
 
     /// Whether some descriptors of it are in use.
+    #[inline]
     pub(crate) fn is_short(&self) -> bool {
         self.held.len() < self.size as usize
     }
@@ -58,11 +59,18 @@ impl DescriptorReserve {
     }
 
     /// Closes a client. If the reserve is short, it keeps the descriptor, which no other thread can take in between.
+    #[inline]
     pub(crate) fn close_client(&mut self, listener: Option<&Listener>, stream: Stream) {
-        if let Some(listener) = listener.filter(|_| self.is_short()) {
-            // The stream is closed in any case; a later refill tries again.
-            self.held.extend(listener.replace(stream));
+        match listener.filter(|_| self.is_short()) {
+            Some(listener) => self.keep_descriptor(listener, stream),
+            None => drop(stream),
         }
+    }
+
+    #[cold]
+    fn keep_descriptor(&mut self, listener: &Listener, stream: Stream) {
+        // The stream is closed in any case; a later refill tries again.
+        self.held.extend(listener.replace(stream));
     }
 }
 
