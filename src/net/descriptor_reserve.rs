@@ -39,6 +39,12 @@ impl DescriptorReserve {
         self.size > 0
     }
 
+    /// The number that is not in use.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.held.len()
+    }
+
     /// Whether some descriptors of it are in use.
     #[inline]
     pub(crate) fn is_short(&self) -> bool {

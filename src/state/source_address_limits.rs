@@ -13,7 +13,7 @@ use crate::state::sparse_vec::SparseVec;
 use crate::state::timestamp::Timestamp;
 
 /// A source: an IPv4 address, or an IPv6 /64, which one household or host usually has alone (RFC 6177).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) enum SourcePrefix {
     V4(u32),
     V6(u64),
@@ -45,6 +45,7 @@ impl ConnectionCounts {
     /// `connections_max`, or if there is no memory for the count; it then counts for no source.
     pub(crate) fn try_add(&mut self, slot: u32, handler: u32, source: SourcePrefix, connections_max: u32) -> bool {
         // First, because the source may be the same.
+        // planted: earlier-source-still-counted
         self.remove(slot, handler);
         if self.open.try_reserve(1).is_err() {
             return false;
@@ -56,6 +57,12 @@ impl ConnectionCounts {
             self.open.remove(&(handler, source));
         }
         is_added
+    }
+
+    /// The counts, by handler and source.
+    #[cfg(test)]
+    pub(crate) fn open(&self) -> impl Iterator<Item = ((u32, SourcePrefix), u32)> {
+        self.open.iter().map(|(key, count)| (*key, *count))
     }
 
     /// Releases the memory of a burst of sources.

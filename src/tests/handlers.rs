@@ -3,8 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::io;
+use std::net::SocketAddr;
 use std::panic::resume_unwind;
 use std::rc::Rc;
+use std::thread::panicking;
 use std::time::Duration;
 
 use super::outbound_handlers::OutboundLog;
@@ -203,14 +205,15 @@ pub(super) struct PanicInjector {
 impl PanicInjector {
     /// Panics once in `one_in` calls on average. It bypasses the panic hook, which would print each one.
     pub(super) fn maybe_panic(&self, one_in: u64) {
-        if self.simulation.random_below(one_in) == 0 {
+        // After a failed check, a destructor that panics would end the process before the check is reported.
+        if !panicking() && self.simulation.random_below(one_in) == 0 {
             self.injected.set(self.injected.get() + 1);
             resume_unwind(Box::new(InjectedPanic));
         }
     }
 }
 
-/// Panics in its callbacks now and then. Its session counts references, which shows when it is dropped.
+/// Panics in its callbacks now and then, sets addresses of peers, and rejects some. Its session counts references, which shows when it is dropped.
 pub(super) struct PanickingHandler {
     pub(super) panic_injector: PanicInjector,
     pub(super) outbound_log: Rc<RefCell<OutboundLog>>,
@@ -221,35 +224,54 @@ impl PanickingHandler {
     fn maybe_panic(&self) {
         self.panic_injector.maybe_panic(3);
     }
+
+    /// Sets one of a few addresses, or rejects the peer, or does neither.
+    fn judge_peer(&self, connection: &mut Connection<'_>) {
+        let simulation = &self.panic_injector.simulation;
+        match simulation.random_below(16) {
+            0 => connection.reject(),
+            1..8 => {
+                let host = u8::try_from(simulation.random_below(3)).expect("a few");
+                let _ = connection.set_peer_addr(SocketAddr::from(([192, 0, 2, host], 9)));
+            }
+            _ => {}
+        }
+    }
 }
 
 impl StreamHandler for PanickingHandler {
     type Session = Rc<()>;
 
-    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<Rc<()>> {
+    fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<Rc<()>> {
+        self.judge_peer(connection);
         self.maybe_panic();
         Some(Rc::clone(&self.session))
     }
 
     fn on_data(&mut self, connection: &mut Connection<'_>, _: &mut Rc<()>, input: &[u8]) -> usize {
         connection.set_timeout(Some(Duration::from_millis(1)));
+        self.judge_peer(connection);
         self.maybe_panic();
         connection.try_write(input)
     }
 
-    fn on_timeout(&mut self, _: &mut Connection<'_>, _: &mut Rc<()>) {
+    fn on_timeout(&mut self, connection: &mut Connection<'_>, _: &mut Rc<()>) {
+        self.judge_peer(connection);
         self.maybe_panic();
     }
 
-    fn on_flushed(&mut self, _: &mut Connection<'_>, _: &mut Rc<()>) {
+    fn on_flushed(&mut self, connection: &mut Connection<'_>, _: &mut Rc<()>) {
+        self.judge_peer(connection);
         self.maybe_panic();
     }
 
-    fn on_drain(&mut self, _: &mut Connection<'_>, _: &mut Rc<()>) {
+    fn on_drain(&mut self, connection: &mut Connection<'_>, _: &mut Rc<()>) {
+        self.judge_peer(connection);
         self.maybe_panic();
     }
 
-    fn on_notify(&mut self, _: &mut Connection<'_>, _: &mut Rc<()>, _: u64) {
+    fn on_notify(&mut self, connection: &mut Connection<'_>, _: &mut Rc<()>, _: u64) {
+        self.judge_peer(connection);
         self.maybe_panic();
     }
 
@@ -257,7 +279,8 @@ impl StreamHandler for PanickingHandler {
         self.maybe_panic();
     }
 
-    fn on_close(&mut self, _: &mut Connection<'_>, _: Rc<()>, _: CloseReason) {
+    fn on_close(&mut self, connection: &mut Connection<'_>, _: Rc<()>, _: CloseReason) {
+        self.judge_peer(connection);
         self.maybe_panic();
     }
 

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use self::handlers::{CallbackLog, EchoHandler, GreetHandler, PanicInjector, PanickingHandler};
 use self::outbound_handlers::{OutboundHandler, OutboundLog, ProxyHandler, open_outbound};
-use self::planned_client::{GREETING, PlannedClient, Service};
+use self::planned_client::{PlannedClient, Service};
 use self::removals::{Removals, stream_handlers};
 use self::sim_servers::{PROXY_TARGET, SimServers, Target};
 use self::timer_checks::{TimerChecks, change_timers};
@@ -39,12 +39,14 @@ use crate::ids::{ConnectionId, HandlerId};
 use crate::limits;
 use crate::options::bind::Bind;
 use crate::options::connect::Connect;
-use crate::options::listen::Listen;
 use crate::testing::{Fault, Simulation};
 
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 /// Turns after which every client that can be served was served: a long echo through an inbox of one byte takes many.
 const TURNS_MAX: u32 = 1_000_000;
+
+/// The most descriptors that a listener has in reserve.
+const RESERVE_MAX: u32 = 2;
 
 /// One seed's world.
 struct Workload {
@@ -112,24 +114,6 @@ impl Workload {
         run
     }
 
-    fn listen(&self, service: Service) -> Listen {
-        let mut at = Listen::from(SocketAddr::new(HOST, service as u16));
-        at = if self.has_timeouts {
-            at.idle_timeout(Some(Duration::from_millis(1 + self.simulation.random_below(10_000))))
-        } else {
-            at.idle_timeout(None).write_timeout(None)
-        };
-        if self.simulation.random_below(3) == 0 {
-            at = at.connections_max(1 + usize::try_from(self.simulation.random_below(3)).expect("a count"));
-        }
-        // A greeting fits any outbox, so that a greeter can rely on it.
-        let random_limit = |min: u64| usize::try_from(min + self.simulation.random_below(100)).expect("a length");
-        if self.simulation.random_below(2) == 0 {
-            at = at.outbox_bytes_max(random_limit(GREETING.len() as u64)).input_bytes_max(random_limit(1));
-        }
-        if service == Service::Lines { at.input_bytes_max(4096).outbox_bytes_max(1024) } else { at }
-    }
-
     fn attach_handlers(&mut self) {
         let (callback_log, simulation) = (&self.callback_log, &self.simulation);
         let echo =
@@ -150,7 +134,7 @@ impl Workload {
         let panicking_handler = self.events.attach(panicking_handler);
         self.panicking_handler = Some(panicking_handler);
         let [at_greet, at_echo, at_lines, at_banner, at_panic, at_proxy] =
-            Service::ALL.map(|service| self.listen(service));
+            Service::ALL.map(|service| service.listen(&self.simulation, self.has_timeouts));
         self.events.listen_for(at_panic, panicking_handler).expect("the address is free");
         let proxy = self.proxy();
         self.events.listen(at_proxy, proxy).expect("the address is free");
@@ -201,7 +185,8 @@ impl Workload {
         }
         if self.simulation.random_below(4) == 0 {
             let extra_fds = usize::try_from(2 + self.simulation.random_below(4)).expect("a count");
-            self.simulation.set_descriptors_max(9 + extra_fds);
+            let reserved = self.events.context.listeners.iter().map(|(_, entry)| entry.reserve.len()).sum::<usize>();
+            self.simulation.set_descriptors_max(9 + extra_fds + reserved);
             self.outbound_log.borrow_mut().may_fail = true;
         }
         // A clock that jumps ends lingers and limits early: there a client is promised nothing but order.

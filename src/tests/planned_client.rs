@@ -2,7 +2,11 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::time::Duration;
 
+use super::{HOST, RESERVE_MAX};
+
+use crate::options::listen::Listen;
 use crate::testing::{Client, Simulation};
 
 pub(super) const GREETING: &[u8] = b"Hello, TCP Client!";
@@ -20,6 +24,32 @@ pub(super) enum Service {
 
 impl Service {
     pub(super) const ALL: [Self; 6] = [Self::Greet, Self::Echo, Self::Lines, Self::Banner, Self::Panic, Self::Proxy];
+
+    /// The options of its listener.
+    pub(super) fn listen(self, simulation: &Simulation, has_timeouts: bool) -> Listen {
+        let mut at = Listen::from(SocketAddr::new(HOST, self as u16));
+        at = if has_timeouts {
+            at.idle_timeout(Some(Duration::from_millis(1 + simulation.random_below(10_000))))
+        } else {
+            at.idle_timeout(None).write_timeout(None)
+        };
+        if simulation.random_below(3) == 0 {
+            at = at.connections_max(1 + usize::try_from(simulation.random_below(3)).expect("a count"));
+        }
+        // A greeting fits any outbox, so that a greeter can rely on it.
+        let random_limit = |min: u64| usize::try_from(min + simulation.random_below(100)).expect("a length");
+        if simulation.random_below(2) == 0 {
+            at = at.outbox_bytes_max(random_limit(GREETING.len() as u64)).input_bytes_max(random_limit(1));
+        }
+        let reserve = simulation.random_below(u64::from(RESERVE_MAX) + 1);
+        at = at.descriptor_reserve(u32::try_from(reserve).expect("a few"));
+        if self == Self::Panic && simulation.random_below(2) == 0 {
+            let connections_max = u32::try_from(1 + simulation.random_below(3)).expect("a few");
+            at = at.connections_per_source_max(connections_max);
+            at = at.peer_addr_from_handler(simulation.random_below(2) == 0);
+        }
+        if self == Self::Lines { at.input_bytes_max(4096).outbox_bytes_max(1024) } else { at }
+    }
 }
 
 enum ClientStep {

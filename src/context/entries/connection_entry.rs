@@ -229,6 +229,7 @@ impl Context {
         if !listener.is_outbound {
             self.handlers[listener.handler as usize].clients -= 1;
         }
+        // planted: source-counted-after-its-close
         if listener.connections_per_source_max.is_some() {
             self.connection_counts.remove(slot, listener.handler);
         }

@@ -154,6 +154,7 @@ impl Context {
     /// The same for a client that is accepted next, unless its handler sets the address.
     pub(crate) fn try_count_accepted(&mut self, listener: u32, peer: Option<SocketAddr>) -> bool {
         let slot = to_slot(self.connections.vacant_key());
+        // planted: proxy-counted-as-a-source
         self.listeners[listener as usize].peer_addr_from_handler || self.try_count_source(slot, listener, peer)
     }
 
