@@ -25,6 +25,15 @@ pub struct ConnectionId {
 impl ConnectionId {
     /// Returns a number that no other object of the process has. It is the `generation` of the connection in a
     /// [recording](crate::observe).
+    ///
+    /// ```
+    /// // A log line that names the connection as recordings do.
+    /// let echo = halloo::stream(|connection, input| {
+    ///     eprintln!("connection {}: {} bytes", connection.id().number(), input.len());
+    ///     connection.try_write(input)
+    /// });
+    /// # let _ = echo;
+    /// ```
     #[must_use]
     pub const fn number(self) -> u64 {
         self.generation

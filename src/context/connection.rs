@@ -109,8 +109,9 @@ impl<'a> Connection<'a> {
     /// [`Stats::refused_source`](crate::Stats::refused_source).
     ///
     /// With [`peer_addr_from_handler`](crate::Listen::peer_addr_from_handler) the connection counts for no source
-    /// before this call. Without it, the proxy's own connections count for the proxy's address until this call. On an
-    /// outbound connection and in [`on_close`](crate::StreamHandler::on_close), only the address changes.
+    /// before this call. Without `peer_addr_from_handler` it counts for the proxy's address until this call, and a proxy
+    /// with many clients may reach the maximum. On an outbound connection and in
+    /// [`on_close`](crate::StreamHandler::on_close), only the address changes.
     ///
     /// ```
     /// use halloo::{EventLoop, Listen, framing};
@@ -158,6 +159,21 @@ impl<'a> Connection<'a> {
 
     /// Returns for how long the connection has made no progress: no input was consumed, no output was accepted by the
     /// kernel, and none was queued in an empty outbox. [`idle_timeout`](crate::Listen::idle_timeout) counts this time.
+    ///
+    /// ```
+    /// use halloo::{Context, HandlerId};
+    /// use std::time::Duration;
+    ///
+    /// /// Closes the clients that have been silent for a second, before the idle timeout does.
+    /// fn close_silent(context: &mut Context, clients: HandlerId) {
+    ///     context.for_each_connection(clients, |client| {
+    ///         if client.idle_time() > Duration::from_secs(1) {
+    ///             client.close();
+    ///         }
+    ///     });
+    /// }
+    /// # let _ = close_silent;
+    /// ```
     #[must_use]
     pub fn idle_time(&self) -> Duration {
         self.context.now.since(self.state().last_progress)
@@ -417,10 +433,13 @@ impl<'a> Connection<'a> {
     /// # let _ = Echo;
     /// ```
     ///
-    /// Callbacks go on as before: `on_data` with all input, also with what waits for room in the outbox, then `on_eof` if the
-    /// peer has sent EOF. The rest of an incomplete message is dropped. `on_drain` is not called after this call. The idle
-    /// timeout, the write timeout and the end of the loop's drain apply. A [paused](Self::pause) connection waits for
-    /// [`resume`](Self::resume): a handler that owes a reply pauses. `close` and [`abort`](Self::abort) end the drain.
+    /// Callbacks go on as before: `on_data` with all input, also with what waits for room in the outbox, then `on_eof`
+    /// if the peer has sent EOF. The rest of an incomplete message is dropped. The idle timeout, the write timeout and
+    /// the end of the loop's drain apply. A [paused](Self::pause) connection waits for [`resume`](Self::resume): a
+    /// handler that owes a reply pauses. `close` and [`abort`](Self::abort) end the drain.
+    ///
+    /// `on_drain` is not called after this call. So a call outside of `on_drain`, such as from a timer, skips what the
+    /// handler does there: a reply to an incomplete message, or a goodbye.
     ///
     /// From this call on, the kernel acknowledges no further input:
     /// - TCP on Linux: a socket filter drops segments with data until our FIN is sent. So every byte that was acknowledged

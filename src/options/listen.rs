@@ -174,6 +174,22 @@ impl Listen {
     /// [`Connection::set_peer_addr`](crate::Connection::set_peer_addr). Clients behind a proxy share the proxy's
     /// address. With `true`, [`connections_per_source_max`](Self::connections_per_source_max) counts a connection only
     /// from that call on. Default: false.
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    /// use halloo::{EventLoop, Listen, framing};
+    ///
+    /// // A proxy sends the client's address in the first line: at most 10 connections for each client.
+    /// let service = framing::lines(100, |connection, line| {
+    ///     match std::str::from_utf8(line).ok().and_then(|line| line.parse().ok()) {
+    ///         Some(client) => _ = connection.set_peer_addr(client),
+    ///         None => connection.reject(),
+    ///     }
+    /// });
+    /// let at = Listen::from(SocketAddr::from(([127, 0, 0, 1], 0)));
+    /// EventLoop::new()?.listen(at.peer_addr_from_handler(true).connections_per_source_max(10), service)?;
+    /// # Ok::<(), halloo::Error>(())
+    /// ```
     pub fn peer_addr_from_handler(mut self, from_handler: bool) -> Self {
         self.peer_addr_from_handler = from_handler;
         self

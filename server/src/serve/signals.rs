@@ -1,7 +1,7 @@
 //! Signals: during the start, then watched by the first worker's loop.
 //!
-//! The first stop signal drains the loops after the drain delay, and the second stops them at once. During the start the first ends the
-//! process. A signal that the parent ignores stays ignored, except SIGTERM.
+//! The first stop signal drains the loops after the drain delay, and the second stops them at once. During the start the
+//! first ends the process. A signal that the parent ignores stays ignored, except SIGTERM.
 
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
