@@ -14,12 +14,15 @@ const HALLOO: ServerBinary = ServerBinary::new(env!("CARGO_BIN_EXE_halloo"));
 
 const README: &str = include_str!("../../README.md");
 const RUNNING: &str = include_str!("../../docs/running.md");
+const OPERATING: &str = include_str!("../../docs/operating.md");
 
 /// The pages whose links are checked. Those of the other pages are links of rustdoc.
-const LINKED_PAGES: [&str; 7] = [
+const LINKED_PAGES: [&str; 9] = [
     "README.md",
     "SECURITY.md",
     "docs/running.md",
+    "docs/operating.md",
+    "examples/deploy/README.md",
     "docs/metrics.md",
     "docs/performance.md",
     "docs/peers.md",
@@ -212,10 +215,16 @@ fn every_console_block_of_the_running_page_prints_what_it_shows() {
 }
 
 #[test]
+fn every_console_block_of_the_operating_page_prints_what_it_shows() {
+    assert_examples(OPERATING, |example| !example.needs_a_tool(), 1);
+}
+
+#[test]
 #[ignore = "needs curl, nc and python3"]
 fn every_console_block_with_curl_netcat_or_python_prints_what_it_shows() {
     assert_examples(README, Example::needs_a_tool, 1);
-    assert_examples(RUNNING, Example::needs_a_tool, 9);
+    assert_examples(RUNNING, Example::needs_a_tool, 4);
+    assert_examples(OPERATING, Example::needs_a_tool, 5);
 }
 
 #[test]
@@ -236,6 +245,38 @@ fn the_server_of_the_readme_listens_on_the_ipv4_addresses_that_it_shows() {
 fn the_server_of_the_readme_listens_on_all_addresses_that_it_shows() {
     let (printed, documented) = ready_lines();
     assert_prints(SERVER, &[printed], &[documented]);
+}
+
+/// The anchors of a page: its headings in lower case, without punctuation, with hyphens for spaces.
+fn anchors(page: &str) -> Vec<String> {
+    let headings = page.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    let is_kept = |c: &char| c.is_alphanumeric() || " -_".contains(*c);
+    headings
+        .map(|heading| heading.to_lowercase().chars().filter(is_kept).collect::<String>().replace(' ', "-"))
+        .collect()
+}
+
+#[test]
+fn every_link_to_a_section_names_a_heading_of_the_page() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut checked = 0;
+    for name in LINKED_PAGES {
+        let page = root.join(name);
+        let text = fs::read_to_string(&page).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
+        let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for (file, anchor) in
+            targets.filter_map(|target| target.split_once('#')).filter(|(file, _)| !file.contains(':'))
+        {
+            let target = if file.is_empty() { page.clone() } else { page.parent().expect("a folder").join(file) };
+            let linked = fs::read_to_string(&target).unwrap_or_else(|error| panic!("{name}: {file}: {error}"));
+            assert!(
+                anchors(&linked).iter().any(|one| one == anchor),
+                "{name} links to {file}#{anchor}, which has no heading"
+            );
+            checked += 1;
+        }
+    }
+    assert!(checked > 30, "only {checked} links were found: the search is broken");
 }
 
 #[test]
