@@ -259,7 +259,7 @@ mod tests {
     use std::rc::Rc;
     use std::time::{Duration, Instant};
 
-    use halloo::{EventLoop, HandlerId, Listen, StreamHandler};
+    use halloo::{EventLoop, HandlerId, Listen, StreamHandler, Turn};
 
     use super::ProxiedStreams;
     use crate::cli::flags::Mode;
@@ -318,11 +318,16 @@ mod tests {
 
         /// Everything that the client receives, up to EOF; an error if the connection is reset.
         fn read_to_end(&mut self) -> Result<String, ErrorKind> {
-            self.turn_until(|served| served.event_loop.stats().connections == 0);
-            self.client.set_nonblocking(false).unwrap();
-            self.client.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
-            let mut text = String::new();
-            self.client.read_to_string(&mut text).map(|_| text).map_err(|error| error.kind())
+            let (start, mut received) = (Instant::now(), Vec::new());
+            loop {
+                assert!(start.elapsed() < TEST_TIMEOUT, "no EOF: {}", self.event_loop.stats());
+                let _ = self.event_loop.turn(Some(Duration::from_millis(10))).unwrap();
+                match self.client.read_to_end(&mut received) {
+                    Ok(_) => return Ok(String::from_utf8(received).unwrap()),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error.kind()),
+                }
+            }
         }
 
         fn half_close(&mut self) {
@@ -417,7 +422,9 @@ mod tests {
         served.send(HEADER);
         let start = Instant::now();
         served.turn_until(|_| start.elapsed() > Duration::from_millis(600));
-        assert_eq!(served.event_loop.stats().connections, 1);
+        served.send(b"hello");
+        served.half_close();
+        assert_eq!(served.read_to_end().as_deref(), Ok("hello"));
     }
 
     #[test]
@@ -479,11 +486,10 @@ mod tests {
         for mode in [Mode::Greet, Mode::Banner, Mode::Line] {
             let greeter = with_greeting(mode);
             let mut served = Served::new(&greeter, mode, "127.0.0.1", LONG);
-            served.event_loop.context().drain(TEST_TIMEOUT);
-            let _ = served.event_loop.turn(Some(Duration::ZERO)).unwrap();
+            served.event_loop.context().drain(LONG);
+            while served.event_loop.turn(Some(Duration::ZERO)).unwrap() != Turn::Idle {}
             assert_eq!(served.event_loop.stats().connections, 1, "{mode:?}");
             served.send(&[HEADER, b"one\n"].concat());
-            served.half_close();
             let reply = served.read_to_end().unwrap();
             assert_eq!(reply.trim_end(), "hello 192.0.2.7:4711", "{mode:?}");
         }
@@ -495,7 +501,6 @@ mod tests {
         let mut served = Served::new(&greeter, Mode::Greet, "127.0.0.1", LONG);
         let _last = greeter.borrow().reserve().unwrap();
         served.event_loop.context().drain(LONG);
-        served.half_close();
         assert_eq!(served.read_to_end().as_deref(), Ok(""));
     }
 

@@ -4,7 +4,7 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 
 use support::network::streams::{read_exactly, read_to_end, read_until_closed, send};
-use support::network::tcp::{connect, half_close, request, request_with};
+use support::network::tcp::{connect, connect_many, half_close, request, request_with};
 use support::wait::wait_until;
 
 use super::{CLIENT, LOCAL, TCP4, V1, v2, v2_of};
@@ -30,9 +30,10 @@ fn a_header_that_arrives_byte_by_byte_is_read_like_a_whole_one() {
     for header in [V1, &v2(TCP4)] {
         let client = connect(server.tcp());
         client.set_nodelay(true).expect("a TCP socket");
-        for byte in [header, b"hello"].concat() {
-            send(&client, &[byte]);
+        for byte in header {
+            send(&client, &[*byte]);
         }
+        send(&client, b"hello");
         assert_eq!(read_to_end(&client), CLIENT);
     }
 }
@@ -76,13 +77,18 @@ fn a_client_outside_the_trusted_networks_is_served_directly() {
 fn clients_behind_one_proxy_have_limits_of_their_own() {
     let limit = ["--mode", "echo", "--max-connections-per-source", "2"];
     let server = HALLOO.start(&[&limit[..], &["--tcp", "127.0.0.1:0", "--proxy-protocol", "127.0.0.1"]].concat());
-    let open = |last_octet: u8| {
+    let send_header =
+        |client: &TcpStream, last_octet| send(client, &[&v2_of(last_octet, TCP4, &[]), b"hello".as_slice()].concat());
+    let open = |last_octet| {
         let client = connect(server.tcp());
-        send(&client, &[&v2_of(last_octet, TCP4, &[]), b"hello".as_slice()].concat());
+        send_header(&client, last_octet);
         client
     };
-    let clients: Vec<TcpStream> = [1, 1, 2, 2, 3].into_iter().map(open).collect();
-    for client in &clients {
+    // Before the header, no client counts for the address of the proxy.
+    let clients = connect_many(5, server.tcp());
+    wait_until("all connections", || server.counters()["accepted"] == 5);
+    for (client, last_octet) in clients.iter().zip([1, 1, 2, 2, 3]) {
+        send_header(client, last_octet);
         assert_eq!(read_exactly(client, 5), b"hello");
     }
     assert_eq!(read_until_closed(open(1)), b"");
@@ -99,7 +105,9 @@ fn direct_clients_are_limited_beside_proxies() {
     let first = connect(server.tcp());
     send(&first, b"hello");
     assert_eq!(read_exactly(&first, 5), b"hello");
-    assert_eq!(read_until_closed(connect(server.tcp())), b"");
+    // Without a timeout: the connection may be reset before `connect` has polled it.
+    let second = TcpStream::connect(server.tcp()).expect("the server listens");
+    assert_eq!(read_until_closed(second), b"");
 }
 
 #[test]
