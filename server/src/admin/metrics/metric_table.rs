@@ -152,9 +152,10 @@ const METRICS: &[Metric] = &[
     Metric::counter_by(
         "cause",
         "halloo_connections_refused_total",
-        "Connections closed at once because a limit was reached.",
+        "Connections refused because a limit was reached.",
         |figures| {
-            labeled([("connection_limit", figures.total.refused_full), ("source_limit", figures.total.refused_source)])
+            // At the limit of all connections clients wait in the backlog, and none is refused.
+            labeled([("source_limit", figures.total.refused_source)])
         },
     ),
     Metric::counter("halloo_accept_errors_total", "Failed accepts; each is retried.", |figures| {

@@ -143,7 +143,6 @@ fn assert_agrees_with_the_log(server: &Server, scraped: &Scrape) {
         ("datagrams_received", "halloo_datagrams_received_total"),
         ("datagrams_sent", "halloo_datagrams_sent_total"),
         ("datagrams_dropped", "halloo_datagrams_dropped_total{reason=\"send_error\"}"),
-        ("refused_full", "halloo_connections_refused_total{cause=\"connection_limit\"}"),
         ("refused_source", "halloo_connections_refused_total{cause=\"source_limit\"}"),
         ("accept_errors", "halloo_accept_errors_total"),
         ("panics", "halloo_panics_total"),
