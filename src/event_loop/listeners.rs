@@ -19,12 +19,6 @@ use crate::options::listen::WhenFull;
 impl EventLoop<'_> {
     /// Accepts clients of a listener, at most a turn's budget of them.
     pub(super) fn accept_clients(&mut self, slot: u32) -> SourceState {
-        if let Some(ListenerEntry { socket: Some(socket), reserve, .. }) = self.context.listeners.get_mut(slot as usize)
-            && reserve.is_short()
-        {
-            // Without a free descriptor, the listener is served with what is left of it.
-            let _ = reserve.refill(socket);
-        }
         for _ in 0..limits::ACCEPTS_PER_TURN_MAX {
             // A callback may have stopped the loop, or closed the listener.
             if self.context.loop_state.is_stopping() {
@@ -65,7 +59,8 @@ impl EventLoop<'_> {
                 Ok((stream, peer)) => {
                     entry.source.backoff.on_success();
                     entry.source.drain.take(1);
-                    if !is_full && self.context.try_count_accepted(slot, peer) {
+                    let counts_sources = entry.connections_per_source_max.is_some();
+                    if !is_full && (!counts_sources || self.context.try_count_accepted(slot, peer)) {
                         self.open_accepted(slot, stream, peer);
                         continue;
                     }
@@ -87,19 +82,32 @@ impl EventLoop<'_> {
     /// Handles a failed accept. Returns the new state of the listener, or `None` to retry at once.
     fn on_accept_error(&mut self, slot: u32, error: &io::Error) -> Option<SourceState> {
         self.context.note_error(EntryKind::Accept, SlotKey::Listener(slot), [0; 2], error);
-        let ListenerEntry { socket, reserve, .. } = &mut self.context.listeners[slot as usize];
-        if reserve.has_size()
-            && is_out_of_descriptors(error)
-            && let Some(socket) = socket
-        {
-            // With no descriptor left, accept(2) fails also without a client.
-            let has_client = socket.has_client();
-            if !has_client || reserve.release() {
-                self.context.stats.accept_errors += 1;
-                return (!has_client).then_some(SourceState::WouldBlock);
-            }
+        if self.context.listeners[slot as usize].reserve.has_size() {
+            return self.on_accept_error_with_reserve(slot, error);
         }
         self.on_source_error(SlotKey::Listener(slot), error)
+    }
+
+    /// The same for a listener with a reserve. It uses the reserve for a client, and refills it without one.
+    #[cold]
+    fn on_accept_error_with_reserve(&mut self, slot: u32, error: &io::Error) -> Option<SourceState> {
+        let ListenerEntry { socket: Some(socket), reserve, .. } = &mut self.context.listeners[slot as usize] else {
+            return Some(SourceState::WouldBlock);
+        };
+        // With no descriptor left, accept(2) fails also without a client.
+        let state = if is_out_of_descriptors(error) && !socket.has_client() {
+            self.context.stats.accept_errors += 1;
+            Some(SourceState::WouldBlock)
+        } else if is_out_of_descriptors(error) && reserve.release() {
+            self.context.stats.accept_errors += 1;
+            None
+        } else {
+            self.on_source_error(SlotKey::Listener(slot), error)
+        };
+        if state == Some(SourceState::WouldBlock) {
+            self.context.refill_reserve(slot);
+        }
+        state
     }
 }
 

@@ -59,7 +59,7 @@ impl EventLoop<'_> {
         }
         let is_draining = matches!(source.drain, SourceDrain::Left(_));
         match state {
-            SourceState::WouldBlock => self.context.schedule_refill(key),
+            SourceState::WouldBlock => {}
             SourceState::Ready => {
                 self.context.ready_sources.push_back(key);
                 self.context.note(EntryKind::Deferred, key, [0; 2]);

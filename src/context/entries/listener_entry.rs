@@ -103,13 +103,14 @@ impl Context {
         Ok(ListenerId(key))
     }
 
-    /// Lets a listener take back its reserve later, if it is short: no event reports a free descriptor.
-    pub(crate) fn schedule_refill(&mut self, key: SlotKey) {
-        if let SlotKey::Listener(slot) = key
-            && self.listeners[slot as usize].reserve.is_short()
+    /// Takes back what a reserve lacks, now or later: no event reports a free descriptor.
+    pub(crate) fn refill_reserve(&mut self, slot: u32) {
+        if let ListenerEntry { socket: Some(socket), reserve, .. } = &mut self.listeners[slot as usize]
+            && reserve.refill(socket).is_err()
         {
+            let at = self.deadline_after(limits::RESERVE_REFILL_INTERVAL);
             // planted: reserve-not-refilled
-            self.deadlines.arm(key, self.deadline_after(limits::RESERVE_REFILL_INTERVAL));
+            self.deadlines.arm(SlotKey::Listener(slot), at);
         }
     }
 
