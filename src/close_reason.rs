@@ -9,8 +9,8 @@ macro_rules! close_reasons {
     ($($(#[$docs:meta])* $reason:ident = $word:literal,)*) => {
         /// The first cause of a connection's end, passed to [`on_close`](crate::StreamHandler::on_close).
         ///
-        /// [`as_str`](CloseReason::as_str) and `Display` are stable, for logs and metrics. [`Stats`](crate::Stats)
-        /// counts each reason.
+        /// [`as_str`](CloseReason::as_str) is one stable word, for metrics. `Display` is the same, and adds the kind of
+        /// error to [`Io`](Self::Io), for logs. [`Stats`](crate::Stats) counts each reason.
         ///
         /// ```
         /// assert_eq!(halloo::CloseReason::WriteStalled.as_str(), "write-stalled");
@@ -115,7 +115,7 @@ impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io(kind) => write!(f, "io: {kind}"),
-            other => f.write_str(other.as_str()),
+            other => f.pad(other.as_str()),
         }
     }
 }
@@ -129,6 +129,11 @@ mod tests {
         for (index, reason) in CloseReason::ALL.iter().enumerate() {
             assert_eq!(reason.index(), index);
         }
+    }
+
+    #[test]
+    fn a_reason_is_displayed_with_the_width_of_a_table() {
+        assert_eq!(format!("{:<6}|{:>6}", CloseReason::Eof, CloseReason::Eof), "eof   |   eof");
     }
 
     #[test]

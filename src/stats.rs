@@ -86,7 +86,9 @@ counters! {
     connect_errors,
     /// Clients closed at once because `connections_max` was reached.
     refused_full,
-    /// Clients closed at once because `connections_per_source_max` was reached.
+    /// Clients closed because `connections_per_source_max` was reached: at once, or by
+    /// [`set_peer_addr`](crate::Connection::set_peer_addr). The latter are also in `accepted`, and closed as
+    /// [`Rejected`](CloseReason::Rejected).
     refused_source,
     /// Failed accepts; each is retried.
     accept_errors,
@@ -106,7 +108,8 @@ counters! {
     datagrams_sent,
     /// Datagrams that the kernel did not accept; they are lost.
     datagrams_dropped,
-    /// Replies refused because of their destination: port 0, a multicast or broadcast address, a socket of the loop.
+    /// Replies refused because of their destination: port 0, a multicast, broadcast or unspecified address, a socket of
+    /// the loop.
     replies_refused_address,
     /// Replies refused because their source was over its rate limit.
     replies_refused_rate,

@@ -105,7 +105,7 @@ impl<'a> Connection<'a> {
     ///
     /// The connection then counts for the source of this address, and no longer for an earlier one, under
     /// [`connections_per_source_max`](crate::Listen::connections_per_source_max). Returns false if the source has its
-    /// maximum already. The connection is then reset with [`CloseReason::Rejected`], and counted in
+    /// maximum already. The connection is then [rejected](Self::reject), and counted in
     /// [`Stats::refused_source`](crate::Stats::refused_source).
     ///
     /// With [`peer_addr_from_handler`](crate::Listen::peer_addr_from_handler) the connection counts for no source
@@ -444,6 +444,7 @@ impl<'a> Connection<'a> {
     /// From this call on, the kernel acknowledges no further input:
     /// - TCP on Linux: a socket filter drops segments with data until our FIN is sent. So every byte that was acknowledged
     ///   before our FIN is delivered.
+    ///   A client whose request was not acknowledged reads EOF without a reply; it can repeat the request elsewhere.
     /// - A unix socket: the peer's writes fail with EPIPE. So every byte that a write has accepted is delivered.
     /// - TCP on other systems: the kernel still accepts input. What arrives between the last read and our FIN is lost.
     pub fn drain(&mut self) {
@@ -464,7 +465,9 @@ impl<'a> Connection<'a> {
     }
 
     /// Resets the connection now, because the handler does not accept its peer: [`abort`](Self::abort) with
-    /// [`CloseReason::Rejected`].
+    /// [`CloseReason::Rejected`]. As after `abort`, no more input is delivered,
+    /// [`Frames::next`](crate::framing::Frames::next) returns `None`, and [`send`](Self::send) returns
+    /// [`SendError::Closed`].
     ///
     /// ```
     /// use halloo::{Connection, stream};
@@ -473,6 +476,7 @@ impl<'a> Connection<'a> {
     /// let local_only = stream(|connection: &mut Connection<'_>, input: &[u8]| {
     ///     if !connection.peer_addr().is_some_and(|peer| peer.ip().is_loopback()) {
     ///         connection.reject();
+    ///         return input.len();
     ///     }
     ///     connection.try_write(input)
     /// });

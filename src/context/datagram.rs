@@ -99,7 +99,8 @@ impl Datagram<'_> {
     /// The [rate limit](crate::Bind::replies_per_source_per_second_max) then counts replies for this address, also
     /// replies that are sent later to a [`reply_addr`](Self::reply_addr) from after this call. Replies still go to the
     /// [sender](Self::sender_addr), and the checks of [`Context::reply`] against loops and broadcasts are for the
-    /// sender.
+    /// sender. Without [`limit_loopback`](crate::Bind::limit_loopback) the rate exempts this address only if the sender
+    /// is loopback, too.
     ///
     /// ```
     /// use halloo::{EventLoop, datagrams};
@@ -230,7 +231,8 @@ impl ReplyAddr {
         UdpSocketId(self.socket)
     }
 
-    /// Returns the peer that receives a reply.
+    /// Returns the peer that receives a reply: the [sender](Datagram::sender_addr) of the datagram, also if its handler
+    /// has [set](Datagram::set_peer_addr) the address of a client behind it.
     #[must_use]
     pub fn peer_addr(&self) -> SocketAddr {
         self.peer
@@ -287,7 +289,8 @@ impl Context {
         let now = self.now;
         let entry = self.udp_socket_mut(socket).ok_or(Refusal::Queue)?;
         let (local, may_broadcast) = (entry.local, entry.may_broadcast);
-        let is_limited = entry.limit_loopback || !client.ip().is_loopback();
+        // A sender on another machine can claim that its client is loopback.
+        let is_limited = entry.limit_loopback || !(client.ip().is_loopback() && peer.ip().is_loopback());
         let rate_limiter = entry.rate_limiter.as_mut().filter(|_| is_limited);
         if rate_limiter.is_some_and(|limiter| !limiter.try_acquire(SourcePrefix::of(client.ip()), now)) {
             self.repeated_logs.occurrences_mut().replies_past_rate.add((local, client));

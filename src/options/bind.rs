@@ -61,7 +61,8 @@ impl Bind {
         self
     }
 
-    /// Sets whether that limit also applies to loopback addresses. Default: no.
+    /// Sets whether that limit also applies to loopback addresses. Default: no. A client
+    /// [behind a proxy](crate::Datagram::set_peer_addr) is loopback only if the proxy is, too.
     pub fn limit_loopback(mut self, limit: bool) -> Self {
         self.limit_loopback = limit;
         self

@@ -173,10 +173,12 @@ impl Listen {
     /// Whether the handler sets the address of the real client, with
     /// [`Connection::set_peer_addr`](crate::Connection::set_peer_addr). Clients behind a proxy share the proxy's
     /// address. With `true`, [`connections_per_source_max`](Self::connections_per_source_max) counts a connection only
-    /// from that call on. Default: false.
+    /// from that call on. Before it only `connections_max` and the idle timeout limit a client: use a short idle
+    /// timeout, or [`set_timeout`](crate::Connection::set_timeout) in `on_open`. Default: false.
     ///
     /// ```
     /// use std::net::SocketAddr;
+    /// use std::time::Duration;
     /// use halloo::{EventLoop, Listen, framing};
     ///
     /// // A proxy sends the client's address in the first line: at most 10 connections for each client.
@@ -186,7 +188,7 @@ impl Listen {
     ///         None => connection.reject(),
     ///     }
     /// });
-    /// let at = Listen::from(SocketAddr::from(([127, 0, 0, 1], 0)));
+    /// let at = Listen::from(SocketAddr::from(([127, 0, 0, 1], 0))).idle_timeout(Duration::from_secs(5));
     /// EventLoop::new()?.listen(at.peer_addr_from_handler(true).connections_per_source_max(10), service)?;
     /// # Ok::<(), halloo::Error>(())
     /// ```
@@ -202,6 +204,9 @@ impl Listen {
     /// A closing connection of this listener returns its descriptor to the reserve. On Linux no other thread can take
     /// it in between. If another thread has taken a released descriptor first, the listener takes one back as soon as
     /// one is free. While the reserve is empty, clients wait as on any other listener.
+    ///
+    /// Each descriptor serves one client at a time: reserve as many as [`connections_max`](Self::connections_max) to
+    /// serve that many without a free descriptor, or fewer to serve only some of them then.
     ///
     /// Opening the listener fails if the process has too few descriptors for the reserve. A system without unix
     /// descriptors has no reserve, and opening fails, too.

@@ -36,6 +36,27 @@ fn a_wildcard_socket_answers_a_peer_with_its_own_port_unless_it_is_this_machine(
 }
 
 #[test]
+fn the_rate_exempts_loopback_only_if_the_sender_and_the_client_behind_it_are_loopback() {
+    const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9);
+    let cases = [(PEER, LOCAL, 1), (LOCAL, PEER, 1), (LOCAL, LOCAL, 0), (PEER, PEER, 1)];
+    for (sender, client, refused) in cases {
+        let simulation = Simulation::new(1);
+        let mut events = simulation.event_loop();
+        let reply = move |datagram: &mut Datagram<'_>, payload: &[u8]| {
+            datagram.set_peer_addr(client);
+            datagram.reply(payload);
+        };
+        events.bind(Bind::from(SERVER).replies_per_source_per_second_max(1), datagrams(reply)).expect("it is free");
+        for _ in 0..2 {
+            simulation.send_datagram(sender, SERVER, b"?");
+        }
+        simulation.run_until_idle(&mut events).expect("the poll works");
+        let stats = events.stats();
+        assert_eq!((stats.datagrams_received, stats.replies_refused_rate), (2, refused), "{client} by {sender}");
+    }
+}
+
+#[test]
 fn a_socket_of_an_ipv6_mapped_address_answers_its_ipv4_peers_and_not_itself() {
     let simulation = Simulation::new(1);
     let mut events = simulation.event_loop();
