@@ -123,7 +123,9 @@
 //! | a handler that you can use after the loop, or one chosen at run time | `&mut H` and `Box<H>`, as [`StreamHandler`] shows |
 //! | to nest the loop in another event loop | [`EventLoop::turn`], [`EventLoop::next_timeout`], `AsFd` |
 //! | a loop on every core | [`Listen::reuse_port_after_bind`] for the first, [`Listen::reuse_port`] for the others, and `examples/workers.rs` |
-//! | graceful shutdown | [`Context::drain`], [`StreamHandler::on_drain`] |
+//! | graceful shutdown, of the loop or of one connection | [`Context::drain`], [`StreamHandler::on_drain`], [`Connection::drain`] |
+//! | the real client behind a proxy | [`Connection::set_peer_addr`], [`Datagram::set_peer_addr`], [`Listen::peer_addr_from_handler`] |
+//! | an endpoint for operators that answers without a free descriptor | [`Listen::descriptor_reserve`] |
 //! | to stop on SIGTERM, TLS, a connection pool, a restart without losing a client | programs to copy: [recipes](guide::recipes) |
 //! | when each callback is called, and when its effects take place | [the order of a turn](guide::order_of_a_turn) |
 //! | the terms of tokio, mio, libuv, gnet and calloop | [coming from another event loop](guide::coming_from) |
@@ -131,7 +133,7 @@
 //! | to see each step of the loop, and why a client waited | [recordings](guide::recordings), [`observe`] |
 //! | to act on slow turns while the loop runs | [`EventLoop::set_observer`], and `examples/watching/slowest_turn.rs` |
 //! | the time of turns, as histograms | [`EventLoop::journal_level`], [`Stats::turn_time`] |
-//! | to test your protocol on a thousand bad networks in a second | `testing` (feature `testing`) |
+//! | to test your protocol on a thousand bad networks in a second | `testing` (feature `testing`; `cargo doc --all-features` shows its page) |
 //! | every hard case, with the test for it | [`guarantees`] |
 //!
 //! # Test it without a network

@@ -208,8 +208,8 @@ impl Listen {
     /// Each descriptor serves one client at a time: reserve as many as [`connections_max`](Self::connections_max) to
     /// serve that many without a free descriptor, or fewer to serve only some of them then.
     ///
-    /// Opening the listener fails if the process has too few descriptors for the reserve. A system without unix
-    /// descriptors has no reserve, and opening fails, too.
+    /// Opening the listener fails with "too many open files" if the process has too few descriptors for the reserve.
+    /// Lower it, or raise the limit. A system without unix descriptors has no reserve, and opening fails, too.
     ///
     /// ```
     /// use std::net::SocketAddr;
