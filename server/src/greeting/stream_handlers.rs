@@ -170,6 +170,11 @@ impl StreamHandler for LineHandler<'_> {
         connection.drain();
     }
 
+    /// The only note is that of the drain delay.
+    fn on_notify(&mut self, connection: &mut Connection<'_>, lines: &mut FrameDecoder, _: u64) {
+        self.on_drain(connection, lines);
+    }
+
     fn input_bytes_min(&self) -> usize {
         LINES.input_bytes_min()
     }
@@ -221,6 +226,11 @@ impl StreamHandler for CountingHandler<'_> {
 
     fn on_drain(&mut self, connection: &mut Connection<'_>, _: &mut Received) {
         (self.drain)(connection);
+    }
+
+    /// The only note is that of the drain delay.
+    fn on_notify(&mut self, connection: &mut Connection<'_>, received: &mut Received, _: u64) {
+        self.on_drain(connection, received);
     }
 
     /// A closed connection counts as one greeting, unless it has received no byte, like a port check.

@@ -94,10 +94,8 @@ impl DelayedDrain {
         while self.next_close <= elapsed
             && let Some(id) = self.kept.pop()
         {
-            // A connection that has ended meanwhile leaves its place in time empty.
-            if let Some(mut connection) = context.connection(id) {
-                connection.drain();
-            }
+            // Its handler drains it, in `on_notify`. A connection that has ended leaves its place in time empty.
+            context.notify(id, 0);
             self.next_close += self.close_interval;
         }
         let next = if self.kept.is_empty() { self.drain_delay } else { self.next_close };
@@ -163,9 +161,32 @@ mod tests {
     use std::net::{SocketAddr, TcpStream};
     use std::time::{Duration, Instant};
 
-    use halloo::{EventLoop, HandlerId, LoopStopped, Turn, stream};
+    use halloo::{Connection, EventLoop, HandlerId, LoopStopped, StreamHandler, Turn};
 
     use super::{DelayedDrain, WorkerLoop, WorkerLoops};
+
+    /// Drains its connections as the handlers of kept connections do.
+    struct DrainsWhenNotified;
+
+    impl StreamHandler for DrainsWhenNotified {
+        type Session = ();
+
+        fn on_open(&mut self, _: &mut Connection<'_>) -> Option<()> {
+            Some(())
+        }
+
+        fn on_data(&mut self, _: &mut Connection<'_>, (): &mut (), input: &[u8]) -> usize {
+            input.len()
+        }
+
+        fn on_notify(&mut self, connection: &mut Connection<'_>, (): &mut (), _: u64) {
+            connection.drain();
+        }
+
+        fn on_drain(&mut self, connection: &mut Connection<'_>, (): &mut ()) {
+            connection.drain();
+        }
+    }
 
     fn open_connections(event_loop: &mut EventLoop<'_>, handler: HandlerId) -> usize {
         let mut count = 0;
@@ -176,7 +197,7 @@ mod tests {
     #[test]
     fn kept_connections_close_at_even_intervals_and_then_the_loop_drains() {
         let mut event_loop = EventLoop::new().unwrap();
-        let handler = event_loop.attach(stream(|_, input| input.len()));
+        let handler = event_loop.attach(DrainsWhenNotified);
         let listener = event_loop.listen_for(SocketAddr::from(([127, 0, 0, 1], 0)), handler).unwrap();
         let address = event_loop.local_addr(listener).unwrap();
         let connect = |event_loop: &mut EventLoop<'_>, count| {

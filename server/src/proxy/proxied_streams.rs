@@ -38,6 +38,8 @@ pub(crate) enum Session<S> {
 pub(crate) enum Stage {
     /// Nothing; it is not trusted to send a header.
     NoInput,
+    /// The same, in a drain: the beginning of a signature is ordinary input, because no more may follow.
+    NoInputInDrain,
     /// The beginning of a signature; it is not trusted.
     MayBeHeader,
     /// The same, and the loop drains: the bytes are delivered again as input, and then the drain.
@@ -89,6 +91,7 @@ impl<'h, H: StreamHandler> ProxiedStreams<'h, H> {
                     return input.len();
                 }
                 Some(false) => {}
+                None if *stage == Stage::NoInputInDrain => {}
                 None => {
                     if *stage == Stage::NoInput {
                         connection.set_timeout(Some(self.policy.header_timeout));
@@ -206,10 +209,9 @@ impl<H: StreamHandler> StreamHandler for ProxiedStreams<'_, H> {
         }
     }
 
-    fn on_notify(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session, value: u64) {
-        if let Session::Served { inner, .. } = session {
-            self.inner.on_notify(connection, inner, value);
-        }
+    /// The only note is that of the drain delay: this connection drains alone.
+    fn on_notify(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session, _: u64) {
+        self.on_drain(connection, session);
     }
 
     /// A header may still arrive during the drain: the request is behind it.
@@ -222,7 +224,12 @@ impl<H: StreamHandler> StreamHandler for ProxiedStreams<'_, H> {
                 connection.set_timeout(None);
                 deliver_again(connection);
             }
-            Session::Served { inner, .. } => self.inner.on_drain(connection, inner),
+            Session::Served { inner, stage } => {
+                if *stage == Stage::NoInput {
+                    *stage = Stage::NoInputInDrain;
+                }
+                self.inner.on_drain(connection, inner);
+            }
             Session::Refused => {}
         }
     }
@@ -276,6 +283,7 @@ mod tests {
     struct Served<'h> {
         event_loop: EventLoop<'h>,
         client: TcpStream,
+        handler: HandlerId,
         greeter: &'h RefCell<Greeter>,
     }
 
@@ -297,7 +305,7 @@ mod tests {
             let listener = event_loop.listen_for(any_port, handler).unwrap();
             let client = TcpStream::connect(event_loop.local_addr(listener).unwrap()).unwrap();
             client.set_nonblocking(true).unwrap();
-            let mut served = Self { event_loop, client, greeter };
+            let mut served = Self { event_loop, client, handler, greeter };
             served.turn_until(|served| served.event_loop.stats().accepted == 1);
             served
         }
@@ -479,6 +487,20 @@ mod tests {
             }
             assert_eq!(served.header_errors(), [], "{end}");
         }
+    }
+
+    #[test]
+    fn the_beginning_of_a_signature_that_arrives_just_before_the_drain_is_ordinary_input() {
+        let greeter = with_greeting(Mode::Echo);
+        let mut served = Served::new(&greeter, Mode::Echo, "10.0.0.0/8", LONG);
+        let mut open = Vec::new();
+        served.event_loop.context().for_each_connection(served.handler, |connection| open.push(connection.id()));
+        let (mut client, handle) = (served.client.try_clone().unwrap(), served.event_loop.handle());
+        // Both in one turn, after its poll: the note is delivered before the input is read.
+        handle.post(move |_| client.write_all(b"PROX").unwrap()).unwrap();
+        handle.notify(open[0], 0).unwrap();
+        assert_eq!(served.read_to_end().as_deref(), Ok("PROX"));
+        assert_eq!(served.header_errors(), []);
     }
 
     #[test]

@@ -196,3 +196,36 @@ fn a_kept_connection_that_closes_during_the_drain_delay_gets_all_its_replies() {
     drop(clients);
     assert_eq!(server.wait(), 0);
 }
+
+#[test]
+fn what_waits_for_a_proxy_header_is_served_when_the_drain_delay_closes_its_connection() {
+    const HEADER: &[u8] = b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 80\r\n";
+    let two_greetings = format!("{GREETING}\n").repeat(2);
+    for (mode, trusted, before, after, reply) in [
+        // The beginning of a signature, from a client that is not trusted.
+        ("echo", "10.0.0.0/8", &b"PROX"[..], &b""[..], "PROX"),
+        ("line", "10.0.0.0/8", b"\r\n\r\n", b"", &two_greetings),
+        ("discard", "10.0.0.0/8", b"PROX", b"", ""),
+        // A header that ends after the connection's moment to close.
+        ("echo", "127.0.0.1", &HEADER[..20], &[&HEADER[20..], b"one"].concat(), "one"),
+        ("line", "127.0.0.1", &HEADER[..20], &[&HEADER[20..], b"one\ntwo\n"].concat(), &two_greetings),
+        ("discard", "127.0.0.1", &HEADER[..20], &[&HEADER[20..], b"one"].concat(), ""),
+    ] {
+        let arguments = ["--mode", mode, "--proxy-protocol", trusted, "--drain-delay", "500ms"];
+        let mut server = start(&arguments);
+        // The first to close does so after half of the delay.
+        let clients = connect_accepted(2, &server);
+        for client in &clients {
+            send(client, before);
+            wait_until("the bytes to arrive", || unacknowledged_bytes(client) == 0);
+        }
+        request_stop(&server);
+        wait_until("the end of the delay", || sockets("tcp", server.tcp()) == 0);
+        for client in &clients {
+            send(client, after);
+            assert_eq!(read_to_end(client), reply, "{mode}, {}", before.escape_ascii());
+        }
+        drop(clients);
+        assert_eq!(server.wait(), 0);
+    }
+}
