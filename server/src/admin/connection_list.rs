@@ -14,7 +14,7 @@ use crate::admin::AdminContext;
 use crate::admin::http_response::Response;
 use crate::admin::pages::{Page, PageOfAnswers};
 use crate::admin::worker_query::{Asker, WorkerAnswer};
-use crate::process::shutdown::WorkerLoop;
+use crate::process::worker_loops::WorkerLoop;
 use crate::text::bound_address::BoundAddress;
 use crate::text::protocol::Protocol;
 

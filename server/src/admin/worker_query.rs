@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use halloo::{ConnectionId, Context, Handle, LoopStopped};
 
-use crate::process::shutdown::{WorkerLoop, WorkerLoops};
+use crate::process::worker_loops::{WorkerLoop, WorkerLoops};
 
 /// How long a request waits for the workers.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_millis(100);

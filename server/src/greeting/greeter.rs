@@ -123,7 +123,7 @@ impl Greeter {
             drain_timeout,
             notifier,
             state: crate::process::server_state::SharedServerState::default(),
-            loops: crate::process::shutdown::WorkerLoops::default(),
+            loops: crate::process::worker_loops::WorkerLoops::default(),
             keeps_connections: mode.keeps_connections(),
         };
         let quota = Some(Arc::new(GreetingQuota::new(greetings_max)));
@@ -133,7 +133,7 @@ impl Greeter {
     /// Sets the loop of a test, which drains after the last greeting.
     #[cfg(test)]
     pub(crate) fn set_loop(&self, event_loop: &halloo::EventLoop<'_>) {
-        self.shutdown.loops.set(vec![crate::process::shutdown::WorkerLoop::for_test(event_loop)]);
+        self.shutdown.loops.set(vec![crate::process::worker_loops::WorkerLoop::for_test(event_loop)]);
     }
 
     /// Greetings sent by this worker.

@@ -10,7 +10,7 @@ use log::Level;
 
 use crate::output::printer_thread::{OutputCounts, Printer};
 use crate::output::stderr::StderrLine;
-use crate::process::shutdown::WorkerLoops;
+use crate::process::worker_loops::WorkerLoops;
 
 /// Collects the counters of all loops; every part that needs them has a clone.
 #[derive(Clone, Debug)]
@@ -111,7 +111,7 @@ mod tests {
 
     use super::{Counters, total};
     use crate::output::printer_thread::Printer;
-    use crate::process::shutdown::WorkerLoops;
+    use crate::process::worker_loops::WorkerLoops;
 
     #[test]
     fn a_worker_keeps_its_last_counters_when_it_does_not_answer_or_has_ended() {

@@ -2,14 +2,13 @@
 //!
 //! The supervisor is notified before any loop drains, and all loops have the same deadlines.
 
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use halloo::{ConnectionId, Context, Handle, HandlerId, ListenerId, LoopStopped};
+use halloo::{ConnectionId, Context, LoopStopped};
 
 use crate::process::sd_notify::SdNotifier;
 use crate::process::server_state::{ServerState, SharedServerState};
-use crate::text::bound_address::BoundAddress;
+use crate::process::worker_loops::WorkerLoops;
 
 /// Ends the server; every part that can end it has a clone.
 #[derive(Clone, Debug)]
@@ -103,67 +102,14 @@ impl DelayedDrain {
     }
 }
 
-/// One worker's loop, for other threads.
-#[derive(Clone, Debug)]
-pub(crate) struct WorkerLoop {
-    pub(crate) handle: Handle,
-    /// The handler of all its connections.
-    pub(crate) stream_handler: HandlerId,
-    /// The unix sockets among its listeners.
-    pub(crate) unix_listeners: Vec<(ListenerId, BoundAddress)>,
-}
-
-impl WorkerLoop {
-    /// The address of a listener, if it is a unix socket.
-    pub(crate) fn unix_address(&self, listener: ListenerId) -> Option<&BoundAddress> {
-        self.unix_listeners.iter().find(|(id, _)| *id == listener).map(|(_, address)| address)
-    }
-}
-
-/// The loops of all workers, by number; empty until all workers listen.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct WorkerLoops(Arc<OnceLock<Vec<WorkerLoop>>>);
-
-impl WorkerLoops {
-    /// Sets the loops, once for each process.
-    pub(crate) fn set(&self, loops: Vec<WorkerLoop>) {
-        let _ = self.0.set(loops);
-    }
-
-    /// The loops by number, the first worker's first.
-    pub(crate) fn as_slice(&self) -> &[WorkerLoop] {
-        self.0.get().map_or(&[], Vec::as_slice)
-    }
-
-    /// Posts a job to each loop and passes it the loop's index; [`LoopStopped`] if all loops have ended.
-    pub(crate) fn post(&self, job: impl Fn(usize, &mut Context) + Clone + Send + 'static) -> Result<(), LoopStopped> {
-        let mut result = Err(LoopStopped);
-        for (index, WorkerLoop { handle, .. }) in self.as_slice().iter().enumerate() {
-            let job = job.clone();
-            result = handle.post(move |context| job(index, context)).or(result);
-        }
-        result
-    }
-}
-
-#[cfg(test)]
-impl WorkerLoop {
-    /// A loop of a test, without connections to visit: the handler is that of another loop.
-    pub(crate) fn for_test(event_loop: &halloo::EventLoop<'_>) -> Self {
-        let mut other_loop = halloo::EventLoop::new().expect("there are descriptors left");
-        let stream_handler = other_loop.attach(halloo::stream(|_, input| input.len()));
-        Self { handle: event_loop.handle(), stream_handler, unix_listeners: Vec::new() }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::{SocketAddr, TcpStream};
     use std::time::{Duration, Instant};
 
-    use halloo::{Connection, EventLoop, HandlerId, LoopStopped, StreamHandler, Turn};
+    use halloo::{Connection, EventLoop, HandlerId, StreamHandler, Turn};
 
-    use super::{DelayedDrain, WorkerLoop, WorkerLoops};
+    use super::DelayedDrain;
 
     /// Drains its connections as the handlers of kept connections do.
     struct DrainsWhenNotified;
@@ -225,20 +171,5 @@ mod tests {
         drain.start = Instant::now().checked_sub(delay + timeout).unwrap();
         assert_eq!(drain.advance(event_loop.context()), None);
         while !matches!(event_loop.turn(Some(Duration::ZERO)).unwrap(), Turn::Stopped(_)) {}
-    }
-
-    #[test]
-    fn a_job_reaches_every_loop_that_still_runs() {
-        let handles = WorkerLoops::default();
-        assert_eq!(handles.post(|_, context| context.stop()), Err(LoopStopped));
-        let mut loops = [EventLoop::new().unwrap(), EventLoop::new().unwrap(), EventLoop::new().unwrap()];
-        handles.set(loops.iter().map(WorkerLoop::for_test).collect());
-        loops[0].context().stop();
-        loops[0].run().unwrap();
-        assert_eq!(handles.post(|_, context| context.stop()), Ok(()));
-        for event_loop in &mut loops {
-            event_loop.run().unwrap();
-        }
-        assert_eq!(handles.post(|_, context| context.stop()), Err(LoopStopped));
     }
 }

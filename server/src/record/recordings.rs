@@ -13,7 +13,7 @@ use halloo::{Context, EventLoop};
 
 use crate::cli::flags::{RecordOptions, ServeOptions};
 use crate::exit::ExitError;
-use crate::process::shutdown::WorkerLoops;
+use crate::process::worker_loops::WorkerLoops;
 use crate::record::recording_file::RecordingFile;
 
 /// How long the end of a recording waits for the turns of all loops.
@@ -201,7 +201,7 @@ mod tests {
 
     use super::*;
     use crate::cli::flags::CommandLine;
-    use crate::process::shutdown::WorkerLoop;
+    use crate::process::worker_loops::WorkerLoop;
 
     /// A loop that is recorded, and its recordings.
     fn recorded_loop(folder: &tempfile::TempDir) -> (EventLoop<'static>, Recordings) {

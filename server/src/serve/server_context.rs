@@ -14,7 +14,8 @@ use crate::output::event_log::EventLog;
 use crate::output::printer_thread::Printer;
 use crate::process::sd_notify::SdNotifier;
 use crate::process::server_state::{ServerState, SharedServerState};
-use crate::process::shutdown::{Shutdown, WorkerLoops};
+use crate::process::shutdown::Shutdown;
+use crate::process::worker_loops::WorkerLoops;
 use crate::record::recordings::Recordings;
 
 /// What all workers share.

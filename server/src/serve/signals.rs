@@ -217,7 +217,7 @@ mod tests {
     use crate::output::printer_thread::Printer;
     use crate::process::sd_notify::SdNotifier;
     use crate::process::server_state::SharedServerState;
-    use crate::process::shutdown::{WorkerLoop, WorkerLoops};
+    use crate::process::worker_loops::{WorkerLoop, WorkerLoops};
 
     const LONG_TIMEOUT: Duration = Duration::from_secs(600);
 

@@ -15,7 +15,7 @@ use crate::exit::os_error;
 use crate::greeting::datagram_handler::GreetingDatagramHandler;
 use crate::greeting::greeter::Greeter;
 use crate::greeting::stream_handlers::{self, AttachStreamHandler};
-use crate::process::shutdown::WorkerLoop;
+use crate::process::worker_loops::WorkerLoop;
 use crate::proxy::header_policy::HeaderPolicy;
 use crate::proxy::proxied_datagrams::ProxiedDatagrams;
 use crate::proxy::proxied_streams::ProxiedStreams;

@@ -21,7 +21,7 @@ use crate::process;
 use crate::process::inherited_socket::{self, InheritedSocket};
 use crate::process::sd_notify::Watchdog;
 use crate::process::server_state::ServerState;
-use crate::process::shutdown::WorkerLoop;
+use crate::process::worker_loops::WorkerLoop;
 use crate::serve::admin_sockets;
 use crate::serve::server_context::ServerContext;
 use crate::serve::signals::{self, ServerSignals, StartSignals};
@@ -287,7 +287,7 @@ mod tests {
     use crate::greeting::greeter::GreetingTemplates;
     use crate::output::printer_thread::Printer;
     use crate::process::sd_notify::SdNotifier;
-    use crate::process::shutdown::WorkerLoop;
+    use crate::process::worker_loops::WorkerLoop;
     use crate::serve::server_context::ServerContext;
 
     fn options(workers: &str) -> ServeOptions {

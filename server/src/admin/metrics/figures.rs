@@ -89,7 +89,7 @@ mod tests {
     use crate::output::counters::Counters;
     use crate::output::printer_thread::Printer;
     use crate::process::server_state::{ServerState, SharedServerState};
-    use crate::process::shutdown::WorkerLoops;
+    use crate::process::worker_loops::WorkerLoops;
 
     fn sources(workers: usize) -> FigureSources {
         FigureSources {
