@@ -65,8 +65,15 @@ impl ConnectionCounts {
         self.open.iter().map(|(key, count)| (*key, *count))
     }
 
-    /// Releases the memory of a burst of sources.
-    pub(crate) fn shrink(&mut self) {
+    /// For how many slots there is room.
+    #[cfg(test)]
+    pub(crate) fn slots_capacity(&self) -> usize {
+        self.source_of.capacity()
+    }
+
+    /// Releases the memory of a burst of connections; no slot from `slots` on is in use.
+    pub(crate) fn shrink(&mut self, slots: usize) {
+        self.source_of.shrink(slots);
         if self.open.capacity() > limits::BURST_MIN && self.open.len() <= self.open.capacity() / 8 {
             self.open.shrink_to(limits::BURST_MIN);
         }

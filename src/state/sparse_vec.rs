@@ -2,7 +2,8 @@
 //!
 //! It allocates nothing until a value is set.
 
-use crate::state::memory::OutOfMemory;
+use crate::limits;
+use crate::state::memory::{OutOfMemory, shrink_table};
 
 /// Values by slot.
 pub(crate) struct SparseVec<T> {
@@ -43,6 +44,18 @@ impl<T: Copy> SparseVec<T> {
     /// Removes a value, and returns it.
     pub(crate) fn take(&mut self, slot: u32) -> Option<T> {
         self.values.get_mut(slot as usize)?.take()
+    }
+
+    /// Releases the memory of a burst: no slot from `slots` on is in use.
+    pub(crate) fn shrink(&mut self, slots: usize) {
+        self.values.truncate(slots);
+        shrink_table(&mut self.values, slots, limits::BURST_MIN);
+    }
+
+    /// For how many slots there is room.
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.values.capacity()
     }
 }
 

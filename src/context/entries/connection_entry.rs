@@ -128,7 +128,10 @@ impl Context {
         shrink_queue(&mut self.pending_connects, limits::BURST_MIN);
         shrink_queue(&mut self.connect_retries, limits::BURST_MIN);
         shrink_queue(&mut self.removed_sources, limits::BURST_MIN);
-        self.connection_counts.shrink();
+        let slots = self.connections.capacity();
+        self.connection_counts.shrink(slots);
+        self.local_addrs.shrink(slots);
+        self.late_turns.shrink(slots);
         let queues = [self.notes.capacity(), self.pending_connects.capacity(), self.removed_sources.capacity()];
         let are_small = queues.iter().all(|capacity| *capacity <= 2 * limits::BURST_MIN);
         are_small && !self.timers.is_large() && self.connections.capacity() <= 2 * Self::CONNECTIONS_RESERVED
@@ -384,6 +387,23 @@ impl Context {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::EventLoop;
+    use crate::state::source_address_limits::SourcePrefix;
+
+    #[test]
+    fn the_tables_by_slot_shrink_after_a_burst_of_connections() {
+        const LAST: u32 = 50_000;
+        let mut events = EventLoop::new().unwrap();
+        let context = events.context();
+        context.local_addrs.set(LAST, Some(None.into()));
+        context.late_turns.set(LAST, Some(1));
+        assert!(context.connection_counts.try_add(LAST, 0, SourcePrefix::V4(7), 1));
+        context.connection_counts.remove(LAST, 0);
+        let _ = context.shrink_tables();
+        let Context { local_addrs, late_turns, connection_counts, .. } = context;
+        let capacities = [local_addrs.capacity(), late_turns.capacity(), connection_counts.slots_capacity()];
+        assert!(capacities.iter().all(|capacity| *capacity <= 2 * Context::CONNECTIONS_RESERVED), "{capacities:?}");
+    }
 
     /// The memory of an idle connection: its entry, its deadline with the position, and a session of 12 bytes, a
     /// decoder of frames. The sizes of the last three are tested where they are declared. A stream counts as 8 bytes, as in
