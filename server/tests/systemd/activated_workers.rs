@@ -101,7 +101,7 @@ fn watchdog_messages_are_sent_until_the_last_worker_has_drained() {
         // This makes room for STOPPING=1.
         while supervisor.recv_within(Duration::from_millis(1)).is_some() {}
         server.signal("TERM");
-        while supervisor.recv() != "STOPPING=1" {}
+        supervisor.wait_for_stopping();
         for clients in clients {
             // Drops the messages that have arrived. One of the next may have been sent before, too.
             while supervisor.recv_within(Duration::from_millis(1)).is_some() {}
@@ -124,7 +124,7 @@ fn the_watchdog_does_not_delay_the_idle_exit_of_workers() {
     let arguments = [&WORKERS[..], &["--tcp", "127.0.0.1:0", "--exit-when-idle", "700ms"]].concat();
     let start = std::time::Instant::now();
     let mut server = Activation { arguments: &arguments, env: &variables, sockets: &[] }.start();
-    while supervisor.recv() != "STOPPING=1" {}
+    supervisor.wait_for_stopping();
     assert_eq!(server.wait(), 0);
     assert!((Duration::from_millis(700)..TIMEOUT).contains(&start.elapsed()));
 }

@@ -61,7 +61,7 @@ fn stopping_is_sent_at_the_start_of_the_drain_delay_and_the_watchdog_is_notified
     let mut server = Activation { arguments: &arguments, env: &env, sockets: &[] }.start();
     assert_eq!(supervisor.recv(), "READY=1");
     server.signal("TERM");
-    while supervisor.recv() != "STOPPING=1" {}
+    supervisor.wait_for_stopping();
     for _ in 0..3 {
         assert_eq!(request(server.tcp()), GREETING);
         assert_eq!(supervisor.recv(), "WATCHDOG=1");

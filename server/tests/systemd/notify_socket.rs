@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::network::udp::retry_interrupted;
 use support::wait::TIMEOUT;
@@ -27,6 +27,15 @@ impl NotifySocket {
     #[track_caller]
     pub(crate) fn recv(&self) -> String {
         self.recv_within(TIMEOUT).expect("a message arrives")
+    }
+
+    /// Waits for STOPPING=1; messages of the watchdog may precede it.
+    #[track_caller]
+    pub(crate) fn wait_for_stopping(&self) {
+        let deadline = Instant::now() + TIMEOUT;
+        while self.recv() != "STOPPING=1" {
+            assert!(Instant::now() < deadline, "STOPPING=1 does not arrive");
+        }
     }
 
     /// The next message, if one arrives within `timeout`.

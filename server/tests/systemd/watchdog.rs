@@ -62,7 +62,7 @@ fn the_watchdog_is_notified_twice_in_each_period_idle_busy_or_draining() {
 
     let silent = connect_accepted(&server, address, descriptors);
     server.signal("TERM");
-    while supervisor.recv() != "STOPPING=1" {}
+    supervisor.wait_for_stopping();
     assert_ping_interval(&supervisor);
     silent.shutdown(std::net::Shutdown::Write).expect("it is connected");
     assert_eq!(read_to_end(&silent), GREETING);
@@ -76,7 +76,7 @@ fn the_watchdog_does_not_delay_the_idle_exit() {
     let started = Instant::now();
     let mut server = start(Some(&supervisor), &arguments, &[("WATCHDOG_USEC", PERIOD)]);
     assert_eq!(supervisor.recv(), "WATCHDOG=1");
-    while supervisor.recv() != "STOPPING=1" {}
+    supervisor.wait_for_stopping();
     assert_eq!(server.wait(), 0);
     assert!(started.elapsed() >= Duration::from_millis(700));
 }
