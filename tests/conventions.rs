@@ -15,7 +15,6 @@ const FOLDER_FILES_MAX: usize = 11;
 const SMALL_FILES: &[(&str, &str)] = &[
     ("src/context/handle.rs", "a public type, most of it documentation"),
     ("src/net/io_error_class.rs", "every caller of the kernel needs it"),
-    ("src/state/sparse_vec.rs", "a container of its own, with its tests"),
     ("src/state/timestamp.rs", "the clock of all deadlines, with its tests"),
     ("server/src/greeting/datagram_handler.rs", "the handler of a protocol, with its tests"),
     ("server/src/cli/near_miss.rs", "a measure of its own, with its tests"),
