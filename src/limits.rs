@@ -204,7 +204,8 @@ pub(crate) const LINGER_BYTES_MAX: u32 = 4 * 1024 * 1024;
 
 /// A read of at least this many bytes may be part of a longer message in flight, even if it emptied the receive queue.
 /// A close after such a read lingers. A segment carries at least 1,220 bytes over IPv6 (RFC 8200 section 5 less
-/// headers). So a shorter read is a whole message.
+/// headers). So a shorter read is a whole message. After more output than this the close lingers, too: the peer may send
+/// its next request before it has read the reply. The smallest receive buffer of Linux takes as much at once.
 pub(crate) const WHOLE_MESSAGE_BYTES_MAX: usize = 1024;
 
 /// Connections accepted, and datagrams read, from one source after a drain has begun. A full backlog is served, but a

@@ -404,7 +404,8 @@ impl<'a> Connection<'a> {
 
     /// Sends the output and a FIN, then closes so that the peer can read all of it. No more input is delivered. The
     /// connection stays open while the peer may still be sending, for up to 2 s: late input is read and discarded, because
-    /// unread input would turn the FIN into an RST.
+    /// unread input would turn the FIN into an RST. After one short message and a reply of at most 1 KiB, the peer sends
+    /// nothing more before it has the reply, and the connection closes at once.
     pub fn close(&mut self) {
         let reason = self.callback_cause().unwrap_or(CloseReason::Local);
         self.close_with(reason);

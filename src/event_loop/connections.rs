@@ -256,7 +256,7 @@ impl EventLoop<'_> {
                 }
                 Action::NotifyEof => self.deliver_eof(slot),
                 Action::StopInput => entry.stop_input(slot, journal),
-                Action::EndDrain => entry.end_drain(),
+                Action::EndDrain => entry.end_drain(slot, journal),
             }
         }
     }

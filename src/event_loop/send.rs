@@ -10,7 +10,7 @@ use crate::ids::SlotKey;
 use crate::limits::{self, SEND_SLICES_MAX};
 use crate::net::Stream;
 use crate::observe::entry::EntryKind;
-use crate::observe::journal::Journal;
+use crate::observe::journal::{IPPROTO_TCP, Journal, TCP_NOTSENT_LOWAT};
 use crate::state::buffers::BufferPool;
 use crate::state::buffers::outbox::Outbox;
 use crate::state::phase::{CloseMode, DrainStep, InputStop, PeerActivity, Phase, ReadState, WriteHalf, WriteState};
@@ -20,6 +20,10 @@ impl ConnectionEntry {
     /// Sends once; returns the number of bytes that the kernel accepted.
     pub(super) fn flush(&mut self, pool: &mut BufferPool, now: Timestamp, slot: u32, journal: &mut Journal) -> usize {
         let state = &mut self.state;
+        if state.outbox_len() > limits::WHOLE_MESSAGE_BYTES_MAX {
+            // The peer may send its next request before it has read all of this.
+            state.peer_activity = PeerActivity::Unknown;
+        }
         let closes = matches!(state.phase, Phase::Flushing(_)) && !state.peer_may_be_sending();
         let fin_follows = closes || state.write_half == WriteHalf::ShutdownPending;
         let (Some(buffers), Some(stream)) = (&mut state.buffers, &self.stream) else {
@@ -89,10 +93,24 @@ impl ConnectionEntry {
         }
     }
 
-    /// Closes a connection whose input was delivered, and whose output was sent.
+    /// Closes a connection whose input was delivered, and whose output the kernel has accepted. Behind unsent output the
+    /// FIN would leave later than the filter, and the kernel would acknowledge input before it: the connection then waits
+    /// until everything is sent.
     #[cold]
     #[inline(never)]
-    pub(super) fn end_drain(&mut self) {
+    pub(super) fn end_drain(&mut self, slot: u32, journal: &mut Journal) {
+        if self.state.drain_step == DrainStep::Stopped(InputStop::Filter)
+            && let Some(stream) = &self.stream
+        {
+            let (is_sent, result) = stream.has_sent_all();
+            let numbers = [IPPROTO_TCP, TCP_NOTSENT_LOWAT];
+            journal.note_result(EntryKind::OptionSet, SlotKey::Connection(slot), self.generation, numbers, &result);
+            // planted: fin-behind-unsent-output
+            if !is_sent {
+                self.state.write_state = WriteState::WouldBlock;
+                return;
+            }
+        }
         self.state.phase = Phase::Flushing(CloseReason::Local);
         if self.state.drain_step == DrainStep::Stopped(InputStop::Shutdown) {
             // The peer cannot send any more.

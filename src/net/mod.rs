@@ -30,6 +30,7 @@
 //! | `Stream::send_vectored` | the same for several buffers, in one call |
 //! | `Stream::shutdown_write` | sends a FIN |
 //! | `Stream::stop_input` | accepts no further input: on TCP the peer keeps it, on a unix socket its writes fail, and reads return EOF; `None` if the peer has sent EOF, or where the system cannot |
+//! | `Stream::has_sent_all` | whether a FIN would leave at once, with the outcome of the option that makes an event report it later; true where the system cannot report it |
 //! | `Stream::resume_input` | accepts input again, on TCP |
 //! | `Listener::descriptor`, `Stream::descriptor`, `UdpSocket::descriptor`, `WatchedFd::descriptor` | the descriptor, or a number of the simulation, for the journal |
 //! | `Stream::reset_on_close` | makes the close discard unsent output and send an RST |
@@ -311,6 +312,10 @@ impl Stream {
 
     pub(crate) fn stop_input(&self) -> Option<(InputStop, io::Result<()>)> {
         each!(self, stream => stream.stop_input())
+    }
+
+    pub(crate) fn has_sent_all(&self) -> (bool, io::Result<()>) {
+        each!(self, stream => stream.has_sent_all())
     }
 
     pub(crate) fn resume_input(&self) -> io::Result<()> {

@@ -22,10 +22,12 @@ use crate::observe::sim_recording::SimRecording;
 /// False in a build with `--cfg without_journal`, which measures what the journal costs while it is off.
 const IS_COMPILED: bool = cfg!(not(without_journal));
 
-/// `setsockopt(2)`: the level, the option of a reset, and that of the end of a filter, as on Linux.
+/// `setsockopt(2)`: the levels and options of a reset, of the end of a filter, and of the wait for sent output, as on Linux.
 pub(crate) const SOL_SOCKET: u64 = 1;
 pub(crate) const SO_LINGER: u64 = 13;
 pub(crate) const SO_DETACH_FILTER: u64 = 27;
+pub(crate) const IPPROTO_TCP: u64 = 6;
+pub(crate) const TCP_NOTSENT_LOWAT: u64 = 25;
 
 /// The notes of a loop.
 pub(crate) struct Journal {

@@ -163,6 +163,7 @@ impl ConnectionState {
     /// Decides when nothing but the drain is left to do now. A paused connection still has work: its handler resumes it.
     #[cold]
     fn next_action_of_drain(&self, action: Action) -> Action {
+        let is_writable = self.write_state == WriteState::Writable;
         let is_read_to_end = match self.read_state {
             ReadState::WouldBlock => matches!(self.drain_step, DrainStep::Stopped(_)),
             ReadState::EofDelivered => true,
@@ -172,7 +173,9 @@ impl ConnectionState {
             DrainStep::NoticeDue => Action::NotifyDrain,
             _ if action == Action::Wait && self.is_disconnected => Action::Close(CloseReason::Reset, CloseMode::Close),
             // planted: drain-ends-with-unsent-output
-            _ if action == Action::Wait && is_read_to_end && self.outbox_len() == 0 && !self.paused => Action::EndDrain,
+            _ if action == Action::Wait && is_read_to_end && self.outbox_len() == 0 && is_writable && !self.paused => {
+                Action::EndDrain
+            }
             DrainStep::StopDue if !matches!(self.read_state, ReadState::Eof | ReadState::EofDelivered) => {
                 Action::StopInput
             }
@@ -185,7 +188,12 @@ impl ConnectionState {
     pub(crate) fn peer_may_be_sending(&self) -> bool {
         match self.read_state {
             ReadState::Eof | ReadState::EofDelivered => false,
-            ReadState::WouldBlock => self.peer_activity == PeerActivity::Unknown || self.inbox_len() > 0,
+            ReadState::WouldBlock => {
+                // A drain has made the kernel drop input, which the peer sends again.
+                self.peer_activity == PeerActivity::Unknown
+                    || self.inbox_len() > 0
+                    || matches!(self.drain_step, DrainStep::Stopped(_))
+            }
             ReadState::Readable | ReadState::ReadToEnd => true,
         }
     }
@@ -215,9 +223,10 @@ impl ConnectionState {
         }
     }
 
-    /// The limit that applies, and its reason: while output waits, only the write timeout applies.
+    /// The limit that applies, and its reason: while output waits, here or in the kernel at the end of a drain, only the
+    /// write timeout applies.
     fn limit_deadline(&self, limits: &ConnectionLimits) -> (Timestamp, CloseReason) {
-        let (span, reason) = if self.outbox_len() > 0 {
+        let (span, reason) = if self.outbox_len() > 0 || self.write_state == WriteState::WouldBlock {
             (limits.write_timeout, CloseReason::WriteStalled)
         } else {
             (limits.idle_timeout, CloseReason::TimedOut)

@@ -35,6 +35,7 @@ function placeOf(step) {
   if (step.kind === 'message' && step.first === 1) words.unshift('note');
   if (step.kind === 'shutdown-write' && step.second === 1) words.unshift('both');
   if (step.kind === 'option-set' && step.second === 27) words.unshift('detach-filter');
+  if (step.kind === 'option-set' && step.first === 6) words.unshift('sent-all');
   if (step.kind === 'read' && step.own.phase === 'closing') words.unshift('closing');
   return sourcePlaceOf(step.kind, words);
 }

@@ -269,6 +269,14 @@ function describeOptionSet(step) {
       decision: 'The peer sends again what the filter has dropped, and its late input is discarded.',
     };
   }
+  if (step.first === 6 && step.second === 25) {
+    return {
+      title: `Is all output of ${step.name} sent? TCP_NOTSENT_LOWAT`,
+      kernel: step.error && `${step.errorWords}.`,
+      decision: 'From now on the poll reports room only when nothing waits in the kernel. Then the FIN leaves at once, and no '
+        + 'input is acknowledged before it.',
+    };
+  }
   return { title: `Set an option of ${step.name}`, kernel: step.error && `${step.errorWords}.`, decision: null };
 }
 

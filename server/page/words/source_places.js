@@ -38,6 +38,7 @@ export const SOURCE_PLACES = {
   'shutdown-write both': { function: 'close_connection', file: 'src/context/entries/connection_entry.rs' },
   'option-set': { function: 'close_connection', file: 'src/context/entries/connection_entry.rs' },
   'option-set detach-filter': { function: 'resume_input', file: 'src/context/entries/connection_entry.rs' },
+  'option-set sent-all': { function: 'end_drain', file: 'src/event_loop/send.rs' },
   'input-stopped': { function: 'stop_input', file: 'src/event_loop/receive.rs' },
   'receive-batch': { function: 'receive_datagrams', file: 'src/event_loop/udp_sockets.rs' },
   'datagram-in': { function: 'deliver_datagrams', file: 'src/event_loop/udp_sockets.rs' },

@@ -143,7 +143,8 @@ function optionCall(step) {
   const isReset = option === 'SO_LINGER' && next !== undefined && step.recording.kindName(next) === 'closed'
     && step.recording.second[next] === 1;
   const value = isReset ? '{l_onoff=1, l_linger=0}, 8'
-    : option === 'SO_DETACH_FILTER' ? '[0], 4' : `${NOT_RECORDED}, ${NOT_RECORDED}`;
+    : option === 'SO_DETACH_FILTER' ? '[0], 4'
+    : option === 'TCP_NOTSENT_LOWAT' ? '[1], 4' : `${NOT_RECORDED}, ${NOT_RECORDED}`;
   return `setsockopt(${descriptorWords(step)}, ${level}, ${option}, ${value}) ${resultWords(step, 0)}`;
 }
 

@@ -33,7 +33,7 @@ impl World {
                 Event {
                     token,
                     readable: !stream.recv_buffer.is_empty() || stream.fin_received || is_reset,
-                    writable: is_reset || stream.send_buffer.len() <= stream.send_buffer_bytes_max * 2 / 3,
+                    writable: is_reset || stream.is_writable(),
                     read_to_end: stream.fin_received || is_reset || stream.urgent_after.is_some(),
                     error: is_reset,
                     hang_up: is_reset || (stream.fin_received && stream.write_shut_down),

@@ -194,7 +194,7 @@ impl SimHandle {
         world.record_call("shutdown", self.socket, 0);
         let state = world.stream(self.socket);
         state.write_shut_down = true;
-        state.bytes_before_fin.get_or_insert(state.bytes_arrived);
+        state.note_fin();
         // Closed in both directions now: an event reports it.
         let is_over = state.fin_received;
         world.sockets[self.socket].has_edge |= is_over;
@@ -208,6 +208,15 @@ impl SimHandle {
         world.record_call("stop-input", self.socket, 0);
         world.stream(self.socket).input_stopped = true;
         Some((InputStop::Filter, Ok(())))
+    }
+
+    pub(crate) fn has_sent_all(&self) -> (bool, io::Result<()>) {
+        let mut world = self.world();
+        world.list_call("option", self.socket, 0);
+        let state = world.stream(self.socket);
+        state.writable_when_sent = true;
+        state.blocked = !state.send_buffer.is_empty() && state.reset == Reset::No;
+        (!state.blocked, Ok(()))
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "the call of the kernel can fail")]

@@ -101,12 +101,14 @@ pub(crate) struct SimStream {
     /// How many bytes have arrived, and how many of them before our FIN.
     pub(crate) bytes_arrived: usize,
     pub(crate) bytes_before_fin: Option<usize>,
+    /// Only an empty send buffer counts as room.
+    pub(crate) writable_when_sent: bool,
     pub(crate) reset: Reset,
     /// Bytes from the loop that have not reached the client.
     pub(crate) send_buffer: VecDeque<u8>,
     /// The maximum of `send_buffer`.
     pub(crate) send_buffer_bytes_max: usize,
-    /// A send was refused or incomplete because there was no room.
+    /// A send was refused or incomplete because there was no room: an event reports room later.
     pub(crate) blocked: bool,
     pub(crate) write_shut_down: bool,
     pub(crate) resets_on_close: bool,
@@ -201,6 +203,25 @@ impl SimStream {
             Some(Segment::Fin | Segment::Reset) => true,
             None => false,
         }
+    }
+
+    /// Moves output to the client, and the FIN behind it.
+    pub(crate) fn carry_to_client(&mut self, count: usize) {
+        self.client.received.extend(self.send_buffer.drain(..count));
+        self.note_fin();
+    }
+
+    /// The FIN leaves when all output before it has left.
+    pub(crate) fn note_fin(&mut self) {
+        if self.write_shut_down && self.send_buffer.is_empty() {
+            self.bytes_before_fin.get_or_insert(self.bytes_arrived);
+        }
+    }
+
+    /// Whether an event reports room for output.
+    pub(crate) fn is_writable(&self) -> bool {
+        let room_max = if self.writable_when_sent { 0 } else { self.send_buffer_bytes_max * 2 / 3 };
+        self.send_buffer.len() <= room_max
     }
 
     /// Adds bytes that arrive from the client.

@@ -298,6 +298,7 @@ impl World {
             input_stopped: false,
             bytes_arrived: 0,
             bytes_before_fin: None,
+            writable_when_sent: false,
             reset: Reset::No,
             send_buffer: VecDeque::new(),
             send_buffer_bytes_max: send_buffer_bytes,
@@ -416,11 +417,11 @@ impl World {
         }
         let unread = stream.client.received.len() - stream.client.read;
         let count = max.min(stream.send_buffer.len()).min(stream.client.window.saturating_sub(unread));
-        stream.client.received.extend(stream.send_buffer.drain(..count));
+        stream.carry_to_client(count);
         let is_over = stream.send_buffer.is_empty() && (stream.write_shut_down || is_closed);
         let sees_eof = is_over && stream.reset == Reset::No && !stream.client.saw_eof;
         stream.client.saw_eof |= sees_eof;
-        if stream.blocked && stream.send_buffer.len() <= stream.send_buffer_bytes_max * 2 / 3 {
+        if stream.blocked && stream.is_writable() {
             stream.blocked = false;
             self.sockets[socket].has_edge = true;
         }

@@ -243,6 +243,24 @@ impl SystemStream {
         }
     }
 
+    /// Whether no output waits in the kernel to be sent. From now on an event reports only this as room.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn has_sent_all(&self) -> (bool, io::Result<()>) {
+        let Self::Tcp(stream) = self else {
+            return (true, Ok(()));
+        };
+        let result = SockRef::from(stream).set_tcp_notsent_lowat(1);
+        let may_wait = result.is_ok();
+        let is_sent = poll(&mut [PollFd::new(stream.as_fd(), PollFlags::POLLOUT)], PollTimeout::ZERO) != Ok(0);
+        (is_sent || !may_wait, result)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    #[expect(clippy::unused_self, reason = "used on Linux")]
+    pub(crate) fn has_sent_all(&self) -> (bool, io::Result<()>) {
+        (true, Ok(()))
+    }
+
     /// Accepts input again.
     #[cfg(target_os = "linux")]
     pub(crate) fn resume_input(&self) -> io::Result<()> {

@@ -61,6 +61,26 @@ fn a_long_reply_survives_a_long_unread_request() {
 }
 
 #[test]
+fn a_second_request_before_a_long_reply_is_read_does_not_destroy_it() {
+    let answer = byte_pattern(40_000);
+    let mut events = EventLoop::new().expect("a loop");
+    let handler = stream(|connection, input| {
+        connection.send(&answer).expect("the outbox is empty");
+        connection.close();
+        input.len()
+    });
+    let listener = events.listen(loopback(), handler).expect("a listener");
+    let mut client = Client::connect_narrow(events.local_addr(listener).expect("the listener is open"));
+    client.send(b"1");
+    turn_until(&mut events, "the reply is sent", |events| events.stats().bytes_sent == 40_000);
+    client.send(b"2");
+    turn_until_idle(&mut events);
+    let (received, end) = client.read_to_end(&mut events);
+    assert!(received == answer, "{} bytes received", received.len());
+    assert_eq!(end, StreamEnd::Eof);
+}
+
+#[test]
 fn input_after_the_close_does_not_destroy_the_reply() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");

@@ -226,6 +226,9 @@ test('the end of input in a drain has its reason', () => {
   const detached = describe(['option-set', CLIENT, [1, 27]]);
   assert.equal(detached.title, 'Accept input of 10.0.0.9:4000 again: SO_DETACH_FILTER');
   assert.equal(detached.place.function, 'resume_input');
+  const asked = describe(['option-set', CLIENT, [6, 25]]);
+  assert.equal(asked.title, 'Is all output of 10.0.0.9:4000 sent? TCP_NOTSENT_LOWAT');
+  assert.equal(asked.place.function, 'end_drain');
 });
 
 test('a callback has its reason, its time, and what waited meanwhile', () => {

@@ -85,6 +85,7 @@ test('the other calls of a connection', () => {
     'setsockopt(9, SOL_SOCKET, SO_LINGER, {l_onoff=1, l_linger=0}, 8) = 0');
   assert.equal(callOf(['option-set', CLIENT, [6, 1]]), 'setsockopt(9, SOL_TCP, TCP_NODELAY, ..., ...) = 0');
   assert.equal(callOf(['option-set', CLIENT, [1, 27]]), 'setsockopt(9, SOL_SOCKET, SO_DETACH_FILTER, [0], 4) = 0');
+  assert.equal(callOf(['option-set', CLIENT, [6, 25]]), 'setsockopt(9, SOL_TCP, TCP_NOTSENT_LOWAT, [1], 4) = 0');
   assert.equal(callOf(['input-stopped', CLIENT, [0]]),
     'setsockopt(9, SOL_SOCKET, SO_ATTACH_FILTER, {len=8, filter=...}, 16) = 0');
   assert.equal(callOf(['input-stopped', CLIENT, [1]]), 'shutdown(9, SHUT_RD) = 0');

@@ -174,6 +174,7 @@ fn the_calls_in_a_page_are_those_that_strace_prints() {
         "sendmmsg(",
         "SHUT_WR",
         "SO_ATTACH_FILTER, {len=8, filter=...}, 16) = 0",
+        "TCP_NOTSENT_LOWAT, [1], 4) = 0",
         "SO_DETACH_FILTER, [0], 4) = 0",
         "SO_LINGER, {l_onoff=1, l_linger=0}, 8) = 0",
         "close(",
