@@ -12,6 +12,7 @@ use halloo::{EventLoop, Handle, HandlerId};
 use crate::admin::AdminContext;
 use crate::admin::http_handler::HttpHandler;
 use crate::exit::{ExitError, os_error};
+use crate::output::logger::ADMIN_THREAD_NAME;
 use crate::text::bound_address::BoundAddress;
 use crate::text::protocol::Protocol;
 
@@ -58,7 +59,7 @@ impl AdminThread {
             }
         };
         let thread_error = |error: &io::Error| ExitError::from_io("cannot start the admin endpoint", error);
-        thread::Builder::new().name("admin".to_owned()).spawn(run).map_err(|error| thread_error(&error))?;
+        thread::Builder::new().name(ADMIN_THREAD_NAME.to_owned()).spawn(run).map_err(|error| thread_error(&error))?;
         let started = receiver.recv().map_err(|_| thread_error(&io::Error::other("its thread has ended")))?;
         started.map(|(handle, sockets)| Self { handle, end, sockets })
     }

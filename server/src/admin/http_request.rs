@@ -21,6 +21,7 @@ pub(crate) struct Request<'i> {
     pub(crate) method: &'i str,
     /// The path without the query.
     pub(crate) path: &'i str,
+    pub(crate) has_query: bool,
     /// Whether the connection stays open after the response.
     pub(crate) keeps_alive: bool,
     /// Whether it is HTTP/1.0, which needs a header to stay connected.
@@ -72,6 +73,7 @@ pub(crate) fn parse(input: &[u8]) -> Parsed<'_> {
     let request = Request {
         method,
         path,
+        has_query: target.contains('?'),
         keeps_alive: fields.keeps_alive,
         is_http_1_0: minor_version == 0,
         host: authority.or(fields.host),

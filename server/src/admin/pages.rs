@@ -25,7 +25,7 @@ const READ: &str = "GET, HEAD";
 const RESOURCES: [Resource; 6] = [
     Resource { path: "/", methods: READ, summary: "this list" },
     Resource { path: "/live", methods: READ, summary: "200 while the process runs" },
-    Resource { path: "/ready", methods: READ, summary: "200 while clients are served, 503 while it starts or stops" },
+    Resource { path: "/ready", methods: READ, summary: "200 until a stop is requested, 503 while it starts or stops" },
     Resource { path: "/metrics", methods: READ, summary: "the figures, for Prometheus" },
     Resource { path: "/connections", methods: READ, summary: "the open connections, as JSON" },
     Resource {
@@ -83,6 +83,9 @@ pub(crate) fn answer(context: &AdminContext, request: &Request<'_>, asker: &Aske
         "/ready" => readiness(context.state.get()),
         "/metrics" => return metrics::page(context, request, asker),
         "/connections" => return connection_list::page(context, asker),
+        "/log-level" if request.has_query => {
+            Response::text(400, "a query sets nothing; send the level as the body of PUT")
+        }
         "/log-level" if request.only_reads() => show_log_level(),
         "/log-level" => set_log_level(request.body),
         _ => list_of_paths(),
@@ -124,11 +127,17 @@ fn show_log_level() -> Response {
 fn set_log_level(body: &[u8]) -> Response {
     let text = String::from_utf8_lossy(body);
     let word = text.trim();
-    let Some((word, level)) = LOG_LEVELS.iter().find(|(name, _)| *name == word) else {
+    let Some((word, level)) = LOG_LEVELS.iter().find(|(name, _)| name.eq_ignore_ascii_case(word)) else {
         let names = LOG_LEVELS.map(|(name, _)| name).join(", ");
+        if word.is_empty() {
+            return Response::text(400, &format!("the body is empty; send one of {names}"));
+        }
         return Response::text(400, &format!("not a log level: {}; the levels are {names}", excerpt(word)));
     };
     let old = log::max_level();
+    if old == *level {
+        return Response::text(200, word);
+    }
     // The line is logged at the more verbose level of the two, so that a change from error is not silent.
     log::set_max_level(old.max(*level));
     log::warn!("log level: {word}, was {}", word_of(old));

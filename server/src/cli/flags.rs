@@ -205,7 +205,7 @@ pub(crate) struct OperationOptions {
     pub(crate) admin: Option<Endpoint>,
     /// Read the address of the real client from a PROXY header, version 1 or 2, which every client in these networks
     /// sends first: 10.0.0.0/8, an address, or the word unix for clients of unix sockets. Over UDP each datagram has a
-    /// header, of version 2
+    /// header, of version 2. The flag replaces the networks of the variable
     #[arg(long, value_name = "NETWORK", env = "HALLOO_PROXY_PROTOCOL", value_delimiter = ',')]
     pub(crate) proxy_protocol: Vec<TrustedSource>,
 }

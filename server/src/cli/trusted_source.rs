@@ -3,11 +3,12 @@
 //! An IPv4 network also contains the IPv4 clients of an IPv6 socket.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net};
 
+use crate::text::address::is_decimal;
 use crate::text::escape::excerpt;
 
 const SYNTAX_HINT: &str = "write a network such as 10.0.0.0/8 or fd00::/8, one address, or unix";
@@ -50,16 +51,38 @@ impl FromStr for TrustedSource {
         if let Ok(ip) = text.parse::<IpAddr>() {
             return Ok(Self::Network(ip.to_canonical().into()));
         }
-        let network = text
-            .parse::<IpNet>()
-            .map(to_ipv4_if_mapped)
-            .map_err(|_| format!("not a network: {}; {SYNTAX_HINT}", excerpt(text)))?;
+        let network = text.parse::<IpNet>().map(to_ipv4_if_mapped).map_err(|_| describe_invalid(text))?;
         if network.trunc() == network {
             Ok(Self::Network(network))
         } else {
             Err(format!("{network} has bits after its prefix; write {}", network.trunc()))
         }
     }
+}
+
+/// The cause and the right form of a text that is no network.
+fn describe_invalid(text: &str) -> String {
+    if text.is_empty() {
+        return format!("a network is missing; remove the comma, or {SYNTAX_HINT}");
+    }
+    let shown = excerpt(text);
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return format!("a network has no port; write {}", address.ip());
+    }
+    let plain = text.replace(['[', ']'], "");
+    if plain != text && (plain.parse::<IpAddr>().is_ok() || plain.parse::<IpNet>().is_ok()) {
+        return format!("leave out the brackets; write {plain}");
+    }
+    let (host, prefix) = text.split_once('/').unwrap_or((text, ""));
+    if let Ok(ip) = host.parse::<IpAddr>()
+        && is_decimal(prefix)
+    {
+        let longest = if ip.is_ipv4() { 32 } else { 128 };
+        return format!("the prefix of {shown} is too long; write at most {longest}");
+    }
+    let is_name = !host.contains(':') && host.contains(|c: char| c.is_ascii_alphabetic());
+    let cause = if is_name { "names are not looked up, " } else { "" };
+    format!("not a network: {shown}; {cause}{SYNTAX_HINT}")
 }
 
 /// A network of IPv4-mapped addresses (`::ffff:0:0/96`) as the IPv4 network: clients are compared as IPv4.
@@ -114,8 +137,8 @@ mod tests {
     fn what_is_no_network_is_refused_with_the_way_out() {
         for (text, hint) in [
             ("", "write a network such as 10.0.0.0/8"),
-            ("all", "not a network: all; write a network such as"),
-            ("10.0.0.0/33", "not a network"),
+            ("all", "not a network: all; names are not looked up, write a network such as"),
+            ("10.0.0.0/33", "the prefix of 10.0.0.0/33 is too long; write at most 32"),
             ("10.1.2.3/8", "10.1.2.3/8 has bits after its prefix; write 10.0.0.0/8"),
         ] {
             let error = text.parse::<TrustedSource>().unwrap_err();

@@ -11,6 +11,9 @@ use crate::text::escape;
 /// The longest log line, in bytes.
 const LOG_LINE_BYTES_MAX: usize = 1024;
 
+/// The name of the thread of the admin endpoint. The library's lines about its clients are marked with it.
+pub(crate) const ADMIN_THREAD_NAME: &str = "admin";
+
 /// The `log` crate's logger for this process.
 struct QueueingLogger(Printer);
 
@@ -46,8 +49,11 @@ impl Log for QueueingLogger {
     }
 
     fn log(&self, record: &Record<'_>) {
-        let text = escape::message(&record.args().to_string(), LOG_LINE_BYTES_MAX);
         let target = record.module_path_static().unwrap_or("halloo");
+        let is_of_admin_loop =
+            target.starts_with("halloo::event_loop") && std::thread::current().name() == Some(ADMIN_THREAD_NAME);
+        let mark = if is_of_admin_loop { "admin: " } else { "" };
+        let text = escape::message(&format!("{mark}{}", record.args()), LOG_LINE_BYTES_MAX);
         self.0.eprint(StderrLine::Log(record.level(), target, text));
     }
 

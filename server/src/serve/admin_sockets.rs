@@ -14,11 +14,12 @@ use crate::admin::metrics::figures::FigureSources;
 use crate::admin::worker_query::WorkerQuery;
 use crate::admin::{AdminContext, LargePages};
 use crate::cli::flags::ServeOptions;
+use crate::cli::usage_error::usage_error;
 use crate::exit::{ExitError, ExitStatus, describe_io_error, os_error};
 use crate::serve::bind_error;
 use crate::serve::server_context::ServerContext;
 use crate::serve::socket::connections_max;
-use crate::serve::socket_plan::with_port;
+use crate::serve::socket_plan::{AddressGroup, with_port};
 use crate::text::address::{Address, Endpoint, UnixPath};
 use crate::text::bound_address::BoundAddress;
 use crate::text::protocol::Protocol;
@@ -33,6 +34,46 @@ const UNIX_MODE: u32 = 0o600;
 pub(crate) enum AdminEndpoint {
     Internet { address: Address, resolved: Vec<SocketAddr> },
     Unix(UnixPath),
+}
+
+/// Returns an error if the endpoint has an address or a path that is also served: the system's error would blame another
+/// program.
+pub(crate) fn check_not_served(
+    endpoint: &AdminEndpoint,
+    groups: &[AddressGroup],
+    options: &ServeOptions,
+) -> Result<(), ExitError> {
+    let admin = options.given.assignment("admin");
+    let sentence = |endpoint: &str, served: &str, part: &str| {
+        let cause = format!("{admin}{endpoint} and {served} are the same {part}");
+        Err(usage_error(&format!("{cause}; give one of the two another {part}")))
+    };
+    match endpoint {
+        AdminEndpoint::Internet { address, resolved } => {
+            let excludes = |group: &&AddressGroup| resolved.iter().any(|address| group.excludes(*address));
+            match groups.iter().find(excludes) {
+                Some(group) => sentence(&address.to_string(), &group.setting(), "port"),
+                None => Ok(()),
+            }
+        }
+        AdminEndpoint::Unix(path) => {
+            let absolute = |path: &UnixPath| std::path::absolute(path.as_path()).ok();
+            let is_same =
+                |served: &&UnixPath| *served == path || !path.is_abstract() && absolute(served) == absolute(path);
+            match options.listening.unix.iter().find(is_same) {
+                Some(served) => {
+                    let shown = |path: &UnixPath| BoundAddress::from_path(path.as_path()).to_string();
+                    let (served, endpoint) = (shown(served), shown(path));
+                    sentence(
+                        &format!("unix:{endpoint}"),
+                        &format!("{}{served}", options.given.assignment("unix")),
+                        "path",
+                    )
+                }
+                None => Ok(()),
+            }
+        }
+    }
 }
 
 /// The endpoint of the command line, if there is one. Looks up a name, which may block.

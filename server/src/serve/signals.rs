@@ -197,7 +197,10 @@ impl SignalHandler {
                     log::info!("stopping: open connections have {drain_timeout} to finish");
                 } else {
                     let drain_delay = format_duration(drain_delay);
-                    log::info!("stopping: serving for {drain_delay}; then connections have {drain_timeout} to finish");
+                    log::info!(
+                        "stopping: everything is served for {drain_delay}, then connections have {drain_timeout} to \
+                         finish; a second signal ends at once"
+                    );
                 }
                 let _ = self.shutdown.drain_after_delay();
             }

@@ -41,6 +41,24 @@ pub(crate) struct AddressGroup {
     resolved: Vec<SocketAddr>,
 }
 
+impl AddressGroup {
+    /// Whether TCP on one of its addresses excludes TCP on the other. A free port is always another one.
+    pub(crate) fn excludes(&self, other: SocketAddr) -> bool {
+        let is_same = |address: &SocketAddr| {
+            let (ip, other_ip) = (address.ip(), other.ip());
+            let is_overlapping = ip == other_ip
+                || ip.is_ipv4() == other_ip.is_ipv4() && (ip.is_unspecified() || other_ip.is_unspecified());
+            is_overlapping && address.port() == other.port() && other.port() != 0
+        };
+        self.protocols.contains(&Protocol::Tcp) && self.resolved.iter().any(is_same)
+    }
+
+    /// The setting and the address, as given.
+    pub(crate) fn setting(&self) -> String {
+        format!("{}{}", self.assignment, self.address)
+    }
+}
+
 /// Adds the inherited sockets, and opens those of the command line, on the first worker's loop. The plan is incomplete
 /// if a stop is requested meanwhile.
 pub(crate) fn open_all<'h>(

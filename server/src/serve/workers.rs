@@ -50,6 +50,9 @@ pub(crate) fn run(
 ) -> Result<Option<DrainReport>, ExitError> {
     let groups = socket_plan::resolve_groups(server.options, !inherited.is_empty())?;
     let admin_endpoint = admin_sockets::resolve(server.options)?;
+    if let Some(endpoint) = &admin_endpoint {
+        admin_sockets::check_not_served(endpoint, &groups, server.options)?;
+    }
     let signal_error = |error| ExitError::from_io("cannot catch signals", &error);
     // Before a socket's file is created, which must be removed.
     let (signals, start_guard) = start_signals.collect(server).map_err(signal_error)?;

@@ -33,6 +33,9 @@ const PORTS_TO_ASK: &str = "write 1 to 65535";
 
 const SYNTAX_HINT: &str = "write 9000, localhost:9000, 127.0.0.1:9000, [::1]:9000 or name:9000";
 
+const ADMIN_SYNTAX_HINT: &str =
+    "write 9000, localhost:9000, 127.0.0.1:9000, [::1]:9000, name:9000 or unix:/run/halloo-admin.sock";
+
 /// An address of the command line: a host and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Address {
@@ -390,20 +393,37 @@ pub(crate) enum Endpoint {
 impl Endpoint {
     /// Parses the address of the admin endpoint, to listen on.
     pub(crate) fn to_serve(text: &OsStr) -> Result<Self, String> {
+        if let Some(path) = text.to_str().and_then(|text| text.strip_prefix("unix://")) {
+            let path = excerpt(path.trim_start_matches('/'));
+            return Err(format!("leave out the // of a URL; write {UNIX_PREFIX}/{path}"));
+        }
         if let Some(path) = Self::unix_path(text) {
             return path;
         }
-        let text = text.to_str().ok_or_else(|| format!("not valid UTF-8; {SYNTAX_HINT}"))?;
-        match text.strip_prefix(UNIX_PREFIX).or_else(|| as_path(text)) {
-            Some("") => Err(format!("the path is missing; write {UNIX_PREFIX}/run/halloo-admin.sock")),
-            Some(path) => Err(format!("not an address; for a unix socket write {UNIX_PREFIX}{}", excerpt(path))),
-            None => text.parse().map(Self::Internet),
+        let text = text.to_str().ok_or_else(|| format!("not valid UTF-8; {ADMIN_SYNTAX_HINT}"))?.trim();
+        if text.eq_ignore_ascii_case(UNIX_PREFIX) {
+            return Err(format!("the path is missing; write {UNIX_PREFIX}/run/halloo-admin.sock"));
         }
+        if let Some(path) = as_path(text) {
+            return Err(format!("not an address; for a unix socket write {UNIX_PREFIX}{}", excerpt(path)));
+        }
+        let address: Address = text.parse().map_err(|error: String| error.replace(SYNTAX_HINT, ADMIN_SYNTAX_HINT))?;
+        // The default port is that of the service.
+        if !is_decimal(text) && split_host_port(text)?.1.is_none() {
+            if text.starts_with(|c: char| c.is_ascii_digit()) && !text.contains(['.', ':']) {
+                return Err(format!("{} is not a port number; {ADMIN_SYNTAX_HINT}", excerpt(text)));
+            }
+            return Err(format!("the port is missing; write {}:9090", excerpt(&address.host())));
+        }
+        Ok(Self::Internet(address))
     }
 
     /// The path after the prefix, which may contain any byte.
     fn unix_path(text: &OsStr) -> Option<Result<Self, String>> {
-        let path = text.as_bytes().strip_prefix(UNIX_PREFIX.as_bytes()).filter(|path| !path.is_empty())?;
+        let (prefix, path) = text.as_bytes().split_at_checked(UNIX_PREFIX.len())?;
+        if !prefix.eq_ignore_ascii_case(UNIX_PREFIX.as_bytes()) || path.is_empty() {
+            return None;
+        }
         Some(PathBuf::from(OsStr::from_bytes(path)).try_into().map(Self::Unix))
     }
 }

@@ -34,9 +34,10 @@ fn parse_with_hint(text: &str, hint: &str) -> Result<Duration, String> {
         (Ok(_), Some(unit)) => Err(unknown_unit(unit)),
         (Ok(duration), None) if duration <= DURATION_MAX => Ok(duration),
         (Ok(_) | Err(DurationError::NumberOverflow), _) => Err(format!("out of range, at most 366d; {hint}")),
-        (Err(DurationError::UnknownUnit { unit, value, .. }), _) if unit.is_empty() => {
-            Err(format!("the unit is missing; write {value}s or {value}ms"))
-        }
+        (Err(DurationError::UnknownUnit { unit, value, .. }), _) if unit.is_empty() => Err(match text.trim() {
+            given if given == value.to_string() => format!("the unit is missing; write {value}s or {value}ms"),
+            given => format!("the unit is missing; write {}s", escape::excerpt(given)),
+        }),
         (Err(DurationError::UnknownUnit { unit, .. }), _) => Err(unknown_unit(&unit)),
         (Err(_), _) => Err(format!("not a time; {hint}")),
     }

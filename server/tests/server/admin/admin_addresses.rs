@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 
+use support::network::ports::unused_port;
 use support::process::server::assert_fails;
 
 use crate::HALLOO;
@@ -59,6 +60,47 @@ fn an_abstract_name_has_no_file() {
     assert!(server.ready_line().contains(&format!(" admin=unix:@{name} ")), "{}", server.ready_line());
     let stream = UnixStream::connect_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
     assert_eq!(HttpClient::new(stream).request("GET /live", "").body, "live\n");
+}
+
+#[test]
+fn an_address_that_is_also_served_is_one_sentence_with_both_flags() {
+    let port = unused_port();
+    let (address, wildcard) = (format!("127.0.0.1:{port}"), format!("0.0.0.0:{port}"));
+    let socket = SocketPath::new();
+    let (path, unix) = (socket.as_str(), format!("unix:{}", socket.as_str()));
+    for (arguments, parts) in [
+        (&["--tcp", &address, "--admin", &address][..], [format!("--admin {address}"), format!("--tcp {address}")]),
+        (&["--listen", &wildcard, "--admin", &address], [format!("--admin {address}"), format!("--listen {wildcard}")]),
+        (&["--tcp", &address, "--admin", &wildcard], [format!("--admin {wildcard}"), format!("--tcp {address}")]),
+        (&["--admin", "127.0.0.1:8888"], ["--admin 127.0.0.1:8888".to_owned(), "--listen localhost:8888".to_owned()]),
+        (&["--unix", path, "--admin", &unix], [format!("--admin {unix}"), format!("--unix {path}")]),
+        (&["--unix", "@a", "--admin", "unix:@a"], ["--admin unix:@a".to_owned(), "--unix @a".to_owned()]),
+    ] {
+        let output = HALLOO.run(arguments);
+        assert_fails(&output, 2, &[&parts[0], &parts[1], "are the same", "give one of the two another"]);
+    }
+    assert!(!socket.path.exists());
+    // UDP has ports of its own.
+    let mut server = HALLOO.start(&["--udp", &address, "--admin", &address]);
+    server.assert_exits_on_sigterm();
+}
+
+#[test]
+fn an_address_without_a_port_or_in_the_form_of_another_program_is_refused_with_the_right_form() {
+    for (value, part) in [
+        ("127.0.0.1", "the port is missing; write 127.0.0.1:9090"),
+        ("localhost", "the port is missing; write localhost:9090"),
+        ("::1", "the port is missing; write [::1]:9090"),
+        ("9090x", "9090x is not a port number"),
+        ("unix:///run/a.sock", "leave out the // of a URL; write unix:/run/a.sock"),
+        ("UNIX:", "the path is missing"),
+        ("127.0.0.1:", "name:9000 or unix:/run/halloo-admin.sock"),
+    ] {
+        assert_fails(&HALLOO.run(&["--tcp", "127.0.0.1:0", "--admin", value]), 2, &[part]);
+    }
+    let socket = SocketPath::new();
+    let server = HALLOO.start(&["--tcp", "127.0.0.1:0", "--admin", &format!("UNIX:{}", socket.as_str())]);
+    assert!(server.ready_line().contains(&format!(" admin=unix:{} ", socket.as_str())), "{}", server.ready_line());
 }
 
 #[test]

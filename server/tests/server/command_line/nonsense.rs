@@ -168,6 +168,7 @@ fn an_invalid_value_is_answered_with_the_valid_ones() {
         (&["--max-connections", "0"], &["'0' for --max-connections: write a whole number from 1 up"]),
         (&["--max-greetings", "99999999999999999999999"], &["for --max-greetings: too large", "write at most"]),
         (&["--udp-rate", "5000000000"], &["for --udp-rate: write a whole number from 0 to 4294967295"]),
+        (&["--drain-delay", "1m30"], &["the unit is missing; write 1m30s"]),
         (&["--idle-timeout", "5"], &["'5' for --idle-timeout: the unit is missing; write 5s or 5ms"]),
         (&["--idle-timeout", "soon"], &["'soon' for --idle-timeout: not a time; write 500ms, 10s, 2m or 0"]),
         (&["--greeting", "Hello, {name}!"], &["for --greeting: the placeholder {name} is unknown", "{hostname}"]),

@@ -29,7 +29,7 @@ fn start(arguments: &[&str]) -> Server {
 #[track_caller]
 fn request_stop(server: &Server) {
     server.signal("TERM");
-    server.stderr.wait_for_line(" stopping: serving for ");
+    server.stderr.wait_for_line("to finish; a second signal ends at once");
 }
 
 /// Clients that the server has accepted.

@@ -1,5 +1,6 @@
 //! `--proxy-protocol`: nonsense, settings without effect, networks that are too wide.
 
+use support::process::child::run;
 use support::process::server::assert_fails;
 
 use crate::HALLOO;
@@ -7,12 +8,17 @@ use crate::HALLOO;
 #[test]
 fn what_is_no_network_is_one_sentence_with_a_way_out() {
     for (value, parts) in [
-        ("all", &["not a network: all; write a network such as 10.0.0.0/8"][..]),
-        ("10.0.0.0/33", &["not a network: 10.0.0.0/33"]),
+        ("all", &["not a network: all; names are not looked up, write a network such as 10.0.0.0/8"][..]),
+        ("10.0.0.0/33", &["the prefix of 10.0.0.0/33 is too long; write at most 32"]),
+        ("fd00::/129", &["the prefix of fd00::/129 is too long; write at most 128"]),
+        ("[fd00::]/8", &["leave out the brackets; write fd00::/8"]),
+        ("[::1]", &["leave out the brackets; write ::1"]),
+        ("[::1]:80", &["a network has no port; write ::1"]),
+        ("10.0.0.1,,10.0.0.2", &["a network is missing; remove the comma"]),
         ("10.1.2.3/8", &["10.1.2.3/8 has bits after its prefix; write 10.0.0.0/8"]),
-        ("10.0.0.0/8,", &["not a network", "write a network such as"]),
-        ("10.0.0.1:80", &["not a network: 10.0.0.1:80"]),
-        ("haproxy.example", &["not a network: haproxy.example"]),
+        ("10.0.0.0/8,", &["a network is missing; remove the comma"]),
+        ("10.0.0.1:80", &["a network has no port; write 10.0.0.1"]),
+        ("haproxy.example", &["not a network: haproxy.example; names are not looked up"]),
     ] {
         assert_fails(&HALLOO.run(&["--tcp", "127.0.0.1:0", "--proxy-protocol", value]), 2, parts);
     }
@@ -41,5 +47,15 @@ fn a_source_that_no_client_can_have_or_that_every_client_has_is_one_warning() {
         for (warning, part) in warnings.iter().zip(expected) {
             assert!(warning.contains(part), "`{part}` is missing in: {warning}");
         }
+    }
+}
+
+#[test]
+fn the_flag_replaces_the_networks_of_the_variable() {
+    for (flag, is_replaced) in [(&[][..], false), (&["--proxy-protocol=10.0.0.0/8"], true)] {
+        let mut command = HALLOO.command(&[&["--tcp=127.0.0.1:0", "--exit-when-idle=50ms"], flag].concat());
+        command.env("HALLOO_PROXY_PROTOCOL", "0.0.0.0/0");
+        let output = run(command);
+        assert_eq!(output.stderr.contains("0.0.0.0/0 trusts every client"), !is_replaced, "{output:?}");
     }
 }
