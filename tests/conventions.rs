@@ -18,7 +18,6 @@ const SMALL_FILES: &[(&str, &str)] = &[
     ("src/state/timestamp.rs", "the clock of all deadlines, with its tests"),
     ("server/src/greeting/datagram_handler.rs", "the handler of a protocol, with its tests"),
     ("server/src/cli/near_miss.rs", "a measure of its own, with its tests"),
-    ("server/src/output/logger.rs", "what the log crate calls, with its test"),
     ("server/src/process/server_state.rs", "what other threads read, apart from its writers"),
     ("server/src/serve/idle_timer.rs", "a deadline of its own, with its tests"),
     ("server/src/text/byte_size.rs", "a format of its own, with its tests"),
