@@ -16,7 +16,7 @@ use support::wait::{TIMEOUT, wait_until};
 use crate::HALLOO;
 
 const CLIENTS: usize = 200;
-const RUNS: usize = 10;
+const RUNS: usize = 3;
 /// A number of 31 digits, and a newline.
 const LINE_BYTES: usize = 32;
 
@@ -63,6 +63,19 @@ fn lines(first: usize, count: usize) -> String {
     (first..first + count).map(|number| format!("{number:031}\n")).collect::<Vec<_>>().concat()
 }
 
+/// Which server stops.
+#[derive(Clone, Copy)]
+struct Setting {
+    mode: &'static str,
+    drain_delay: &'static str,
+    /// What each client sends first.
+    header: &'static str,
+}
+
+const AT_ONCE: Setting = Setting { mode: "line", drain_delay: "0s", header: "" };
+const DELAYED: Setting = Setting { drain_delay: "500ms", ..AT_ONCE };
+const BEHIND_PROXY: Setting = Setting { header: "PROXY TCP4 192.0.2.7 198.51.100.1 4711 80\r\n", ..DELAYED };
+
 /// What the clients of one run have lost.
 #[derive(Default)]
 struct Losses {
@@ -74,12 +87,20 @@ struct Losses {
 
 /// Stops a server in the middle of the lines of 200 clients. `units_of` converts sent bytes, and then received bytes, to
 /// units: lines or bytes.
-fn stop_under_load(mode: &str, units_of: impl Fn(usize) -> u64, replies_of: impl Fn(&[u8]) -> u64) -> Losses {
+fn stop_under_load(setting: Setting, units_of: impl Fn(usize) -> u64, replies_of: impl Fn(&[u8]) -> u64) -> Losses {
+    let Setting { mode, drain_delay, header } = setting;
     let mut capture = FinCapture::begin();
-    let mut server =
-        HALLOO.start(&["--tcp", "127.0.0.1:0", "--mode", mode, "--events", "off", "--drain-timeout", "30s"]);
+    let mut arguments = vec!["--tcp", "127.0.0.1:0", "--mode", mode, "--events", "off", "--drain-timeout", "30s"];
+    arguments.extend(["--drain-delay", drain_delay]);
+    if !header.is_empty() {
+        arguments.extend(["--proxy-protocol", "127.0.0.1"]);
+    }
+    let mut server = HALLOO.start(&arguments);
     let to = server.tcp();
     let mut clients: Vec<KeptClient> = (0..CLIENTS).map(|_| KeptClient::connect(to)).collect();
+    for client in &mut clients {
+        client.stream.write_all(header.as_bytes()).expect("there is room");
+    }
     thread::scope(|scope| {
         for part in clients.chunks_mut(CLIENTS / 4) {
             scope.spawn(|| {
@@ -97,7 +118,8 @@ fn stop_under_load(mode: &str, units_of: impl Fn(usize) -> u64, replies_of: impl
     let mut losses = Losses::default();
     for client in &clients {
         let acknowledged = capture.bytes_acknowledged(to.port(), client.port()).expect("the server has sent a FIN");
-        let (acknowledged, replies) = (units_of(acknowledged as usize), replies_of(&client.received));
+        let acknowledged = units_of((acknowledged as usize).saturating_sub(header.len()));
+        let replies = replies_of(&client.received);
         assert!(replies <= acknowledged, "{replies} replies for {acknowledged} requests");
         losses.answered += replies;
         losses.lost += acknowledged - replies;
@@ -108,17 +130,23 @@ fn stop_under_load(mode: &str, units_of: impl Fn(usize) -> u64, replies_of: impl
 
 /// Runs it several times, and fails if anything was lost.
 fn assert_nothing_is_lost(
-    mode: &str,
+    setting: Setting,
     units_of: impl Fn(usize) -> u64 + Copy,
     replies_of: impl Fn(&[u8]) -> u64 + Copy,
 ) {
     let mut all = Losses::default();
     for _ in 0..RUNS {
-        let Losses { answered, lost, clients } = stop_under_load(mode, units_of, replies_of);
+        let Losses { answered, lost, clients } = stop_under_load(setting, units_of, replies_of);
         all = Losses { answered: all.answered + answered, lost: all.lost + lost, clients: all.clients + clients };
     }
     let Losses { answered, lost, clients } = all;
-    print_measurement(&format!("{mode}: {answered} answered, {lost} lost by {clients} of {} clients", RUNS * CLIENTS));
+    let Setting { mode, drain_delay, header } = setting;
+    print_measurement(&format!(
+        "{mode}, --drain-delay {drain_delay}, header of {} bytes: {answered} answered, {lost} lost by {clients} of {} \
+         clients",
+        header.len(),
+        RUNS * CLIENTS
+    ));
     assert_eq!(lost, 0, "lost by {clients} clients");
 }
 
@@ -132,7 +160,9 @@ fn every_line_that_was_acknowledged_before_the_fin_is_answered() {
             assert!(received == reply.repeat(count).as_bytes(), "a reply is cut");
             count as u64
         };
-        assert_nothing_is_lost("line", |bytes| (bytes / LINE_BYTES) as u64, count_replies);
+        for setting in [AT_ONCE, DELAYED, BEHIND_PROXY] {
+            assert_nothing_is_lost(setting, |bytes| (bytes / LINE_BYTES) as u64, count_replies);
+        }
     });
 }
 
@@ -145,6 +175,8 @@ fn every_byte_that_was_acknowledged_before_the_fin_is_echoed() {
             assert!(sent.as_bytes().starts_with(received), "the echo differs from what was sent");
             received.len() as u64
         };
-        assert_nothing_is_lost("echo", |bytes| bytes as u64, count_bytes);
+        for setting in [AT_ONCE, DELAYED, BEHIND_PROXY] {
+            assert_nothing_is_lost(Setting { mode: "echo", ..setting }, |bytes| bytes as u64, count_bytes);
+        }
     });
 }
