@@ -93,6 +93,27 @@ impl<'a> Connection<'a> {
         (!listener.is_outbound).then_some(ListenerId(Key { generation: listener.source.generation, slot }))
     }
 
+    /// Returns how many descriptors of its listener's [`descriptor_reserve`](crate::Listen::descriptor_reserve) are left.
+    /// Fewer than that number: the process has no other descriptor. A handler then closes idle connections, so that new
+    /// clients are served.
+    ///
+    /// ```
+    /// use halloo::{Connection, stream};
+    ///
+    /// let service = stream(|connection: &mut Connection<'_>, input: &[u8]| {
+    ///     let _ = connection.send(b"ready\n");
+    ///     if connection.reserved_descriptors() < 4 {
+    ///         connection.close();
+    ///     }
+    ///     input.len()
+    /// });
+    /// # let _ = service;
+    /// ```
+    #[must_use]
+    pub fn reserved_descriptors(&self) -> usize {
+        self.context.listeners[self.entry().listener as usize].reserve.len()
+    }
+
     /// Returns the peer's address, or the one that [`set_peer_addr`](Self::set_peer_addr) has set; `None` on a unix
     /// socket without it. For an IPv4 client of an IPv6 socket, it is the IPv4 address.
     #[must_use]

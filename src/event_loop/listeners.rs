@@ -96,7 +96,6 @@ impl EventLoop<'_> {
         };
         // With no descriptor left, accept(2) fails also without a client.
         let state = if is_out_of_descriptors(error) && !socket.has_client() {
-            self.context.stats.accept_errors += 1;
             Some(SourceState::WouldBlock)
         } else if is_out_of_descriptors(error) && reserve.release() {
             self.context.stats.accept_errors += 1;

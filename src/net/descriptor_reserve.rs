@@ -40,7 +40,6 @@ impl DescriptorReserve {
     }
 
     /// The number that is not in use.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.held.len()
     }

@@ -25,16 +25,16 @@ pub(crate) fn check(request: &Request<'_>, peer: Option<SocketAddr>) -> Result<(
 
 /// The cause and a hint, if the request is refused.
 fn refusal(request: &Request<'_>, peer: Option<SocketAddr>) -> Option<String> {
-    let Request { method, host, origin, fetch_site, .. } = request;
+    let Request { method, host, url_host, origin, fetch_site, .. } = request;
     if !request.only_reads() && peer.is_some_and(|peer| !peer.ip().to_canonical().is_loopback()) {
         return Some(format!("{method} is refused: it is for clients on this machine, over loopback or a unix socket"));
     }
     // A page can reach this machine under a name of its own, which resolves to a loopback address (DNS rebinding).
-    if let Some(host) = host.filter(|host| !is_address_or_localhost(host)) {
+    if let Some(host) = [url_host, host].into_iter().flatten().find(|host| !is_address_or_localhost(host)) {
         return Some(format!("Host {} is refused: it must be localhost or an IP address", excerpt(host)));
     }
     if let Some(origin) = origin {
-        let own = host.map(|host| format!("http://{host}"));
+        let own = url_host.or(*host).map(|host| format!("http://{host}"));
         if !own.is_some_and(|own| own.eq_ignore_ascii_case(origin)) {
             return Some(format!("Origin {} is refused: it must be http:// and the value of Host", excerpt(origin)));
         }

@@ -13,8 +13,7 @@ use crate::admin::AdminContext;
 use crate::admin::http_handler::HttpHandler;
 use crate::exit::{ExitError, os_error};
 use crate::output::logger::ADMIN_THREAD_NAME;
-use crate::text::bound_address::BoundAddress;
-use crate::text::protocol::Protocol;
+use crate::text::bound_address::BoundSocket;
 
 /// How long open requests may take at the end.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(100);
@@ -25,22 +24,19 @@ const END_TIMEOUT: Duration = Duration::from_millis(200);
 /// All buffers of the endpoint's connections together, in bytes.
 const BUFFER_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// A socket of the endpoint.
-pub(crate) type AdminSocket = (Protocol, BoundAddress);
-
 /// The running endpoint. Dropping it ends the thread.
 pub(crate) struct AdminThread {
     handle: Handle,
     /// Disconnected when the thread ends.
     end: Receiver<()>,
-    pub(crate) sockets: Vec<AdminSocket>,
+    pub(crate) sockets: Vec<BoundSocket>,
 }
 
 impl AdminThread {
     /// Starts the thread, and waits until `open` has opened its sockets on the loop, for the handler given.
     pub(crate) fn start(
         context: AdminContext,
-        open: impl FnOnce(&mut EventLoop<'_>, HandlerId) -> Result<Vec<AdminSocket>, ExitError> + Send + 'static,
+        open: impl FnOnce(&mut EventLoop<'_>, HandlerId) -> Result<Vec<BoundSocket>, ExitError> + Send + 'static,
     ) -> Result<Self, ExitError> {
         let (sender, receiver) = mpsc::channel();
         let (alive, end) = mpsc::channel();
@@ -77,8 +73,8 @@ impl Drop for AdminThread {
 
 fn open_loop(
     context: AdminContext,
-    open: impl FnOnce(&mut EventLoop<'_>, HandlerId) -> Result<Vec<AdminSocket>, ExitError>,
-) -> Result<(EventLoop<'static>, Vec<AdminSocket>), ExitError> {
+    open: impl FnOnce(&mut EventLoop<'_>, HandlerId) -> Result<Vec<BoundSocket>, ExitError>,
+) -> Result<(EventLoop<'static>, Vec<BoundSocket>), ExitError> {
     let mut event_loop =
         EventLoop::new().map_err(|error| ExitError::from_io("cannot start the admin endpoint", &os_error(error)))?;
     event_loop.catch_panics(true);

@@ -23,6 +23,9 @@ const CLOSING_CONNECTIONS_MAX: usize = 16;
 /// Descriptors of each listener that stay free for new connections when the process has none left.
 pub(crate) const DESCRIPTOR_RESERVE: u32 = 8;
 
+/// With fewer descriptors of the reserve left, answered clients make room for new ones.
+const RESERVE_LEFT_MIN: usize = 4;
+
 /// The most connections that the loop accepts, closing ones included.
 pub(crate) const ACCEPTED_MAX: usize = CONNECTIONS_MAX + CLOSING_CONNECTIONS_MAX;
 
@@ -37,6 +40,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// How long a client may take to close its side after the last response.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The longest of these times while few descriptors are left.
+const SCARCE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Serves the connections of the endpoint.
 pub(crate) struct HttpHandler {
@@ -53,8 +59,17 @@ struct Client {
     id: ConnectionId,
     /// The step at which it connected or sent its last request.
     last_step: u64,
-    /// Whether it waits for its response.
-    is_answered: bool,
+    state: ClientState,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ClientState {
+    /// Has not sent a whole request.
+    New,
+    /// Waits for a response, or for the rest of it.
+    Waiting,
+    /// Has all responses.
+    Answered,
 }
 
 /// What is left of a response, and what follows it.
@@ -67,13 +82,13 @@ struct Unsent {
 /// What a connection does.
 pub(crate) struct Session {
     phase: Phase,
-    /// Whether part of a request has arrived.
-    has_part: bool,
     has_eof: bool,
 }
 
 enum Phase {
     /// Waits for a request.
+    Idle,
+    /// Waits for the rest of a request.
     Reading,
     /// Waits for the workers, with the form of the response.
     Asking(Box<dyn WaitingPage>, ResponseForm),
@@ -92,7 +107,7 @@ impl HttpHandler {
     fn answer(&mut self, connection: &mut Connection<'_>, session: &mut Session, request: &Request<'_>) {
         let form = ResponseForm {
             is_head: request.method == "HEAD",
-            keeps_alive: request.keeps_alive && !self.is_draining,
+            keeps_alive: request.keeps_alive && !self.is_draining && !is_scarce(connection),
             is_http_1_0: request.is_http_1_0,
         };
         self.note_request(connection.id());
@@ -107,7 +122,7 @@ impl HttpHandler {
             Page::Ready(response) => self.send(connection, session, response, form),
             Page::Waiting(page) => {
                 session.phase = Phase::Asking(page, form);
-                self.set_answered(connection.id(), true);
+                self.set_state(connection.id(), ClientState::Waiting);
                 connection.pause();
                 connection.set_timeout(Some(ANSWER_TIMEOUT));
                 self.finish_complete_page(connection, session);
@@ -133,14 +148,13 @@ impl HttpHandler {
         if taken < unsent.bytes.len() {
             unsent.bytes = unsent.bytes.slice(taken..);
             session.phase = Phase::Sending(unsent);
-            self.set_answered(connection.id(), true);
-            // The write timeout of the listener applies.
-            return connection.set_timeout(None);
+            self.set_state(connection.id(), ClientState::Waiting);
+            // The write timeout of the listener applies, too.
+            return connection.set_timeout(is_scarce(connection).then_some(SCARCE_TIMEOUT));
         }
-        self.set_answered(connection.id(), false);
+        self.set_state(connection.id(), ClientState::Answered);
         if unsent.keeps_alive && !session.has_eof && !self.is_draining {
-            session.phase = Phase::Reading;
-            session.has_part = false;
+            session.phase = Phase::Idle;
             connection.set_timeout(Some(IDLE_TIMEOUT));
         } else {
             self.close(connection, session);
@@ -155,7 +169,7 @@ impl HttpHandler {
             return connection.close();
         }
         connection.shutdown_write();
-        connection.set_timeout(Some(CLOSE_TIMEOUT));
+        set_timeout(connection, CLOSE_TIMEOUT);
     }
 
     /// Ends the wait for the workers if no other answer will arrive.
@@ -169,7 +183,7 @@ impl HttpHandler {
 
     /// Ends the wait for the workers.
     fn finish_page(&mut self, connection: &mut Connection<'_>, session: &mut Session) {
-        match mem::replace(&mut session.phase, Phase::Reading) {
+        match mem::replace(&mut session.phase, Phase::Idle) {
             Phase::Asking(page, form) => {
                 self.send(connection, session, page.finish(), form);
                 connection.resume();
@@ -181,18 +195,18 @@ impl HttpHandler {
     // ---- the order in which clients make room -----------------------------------------------------------------------
 
     fn add_client(&mut self, connection: &mut Connection<'_>) {
-        if self.clients.len() >= CONNECTIONS_MAX {
-            let oldest = (0..self.clients.len()).min_by_key(|&index| {
-                let client = &self.clients[index];
-                (client.is_answered, client.last_step)
-            });
-            let oldest = oldest.map(|index| self.clients.swap_remove(index).id);
-            if let Some(mut oldest) = oldest.and_then(|id| connection.context().connection(id)) {
+        let (is_full, is_scarce) = (self.clients.len() >= CONNECTIONS_MAX, is_scarce(connection));
+        let may_leave = |client: &Client| is_full || is_scarce && client.state == ClientState::Answered;
+        let leaving = self.clients.iter().filter(|client| may_leave(client));
+        let oldest = leaving.min_by_key(|client| (client.state == ClientState::Waiting, client.last_step));
+        if let Some(oldest) = oldest.map(|client| client.id) {
+            self.clients.retain(|client| client.id != oldest);
+            if let Some(mut oldest) = connection.context().connection(oldest) {
                 oldest.abort();
             }
         }
         self.steps += 1;
-        self.clients.push(Client { id: connection.id(), last_step: self.steps, is_answered: false });
+        self.clients.push(Client { id: connection.id(), last_step: self.steps, state: ClientState::New });
     }
 
     fn client(&mut self, id: ConnectionId) -> Option<&mut Client> {
@@ -207,11 +221,22 @@ impl HttpHandler {
         }
     }
 
-    fn set_answered(&mut self, id: ConnectionId, is_answered: bool) {
+    fn set_state(&mut self, id: ConnectionId, state: ClientState) {
         if let Some(client) = self.client(id) {
-            client.is_answered = is_answered;
+            client.state = state;
         }
     }
+}
+
+/// Whether the process has no descriptor, and few are left for the endpoint.
+fn is_scarce(connection: &Connection<'_>) -> bool {
+    connection.reserved_descriptors() < RESERVE_LEFT_MIN
+}
+
+/// Sets the timeout, or a short one while few descriptors are left.
+fn set_timeout(connection: &mut Connection<'_>, after: Duration) {
+    let after = if is_scarce(connection) { after.min(SCARCE_TIMEOUT) } else { after };
+    connection.set_timeout(Some(after));
 }
 
 impl StreamHandler for HttpHandler {
@@ -219,13 +244,13 @@ impl StreamHandler for HttpHandler {
 
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<Session> {
         self.add_client(connection);
-        connection.set_timeout(Some(REQUEST_TIMEOUT));
-        Some(Session { phase: Phase::Reading, has_part: false, has_eof: false })
+        set_timeout(connection, REQUEST_TIMEOUT);
+        Some(Session { phase: Phase::Idle, has_eof: false })
     }
 
     fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut Session, input: &[u8]) -> usize {
         let mut taken = 0;
-        while matches!(session.phase, Phase::Reading) {
+        while matches!(session.phase, Phase::Idle | Phase::Reading) {
             match parse(&input[taken..]) {
                 Parsed::Complete(request, length) => {
                     taken += length;
@@ -236,8 +261,9 @@ impl StreamHandler for HttpHandler {
                     self.send(connection, session, response, form);
                 }
                 Parsed::Incomplete => {
-                    if taken < input.len() && !mem::replace(&mut session.has_part, true) {
-                        connection.set_timeout(Some(REQUEST_TIMEOUT));
+                    if taken < input.len() && matches!(session.phase, Phase::Idle) {
+                        session.phase = Phase::Reading;
+                        set_timeout(connection, REQUEST_TIMEOUT);
                     }
                     break;
                 }
@@ -249,7 +275,7 @@ impl StreamHandler for HttpHandler {
     /// A client may half-close after its last request; it still gets its responses. Part of a request is dropped.
     fn on_eof(&mut self, connection: &mut Connection<'_>, session: &mut Session, _: &[u8]) {
         session.has_eof = true;
-        if matches!(session.phase, Phase::Reading) {
+        if matches!(session.phase, Phase::Idle | Phase::Reading) {
             self.close(connection, session);
         }
     }
@@ -259,7 +285,7 @@ impl StreamHandler for HttpHandler {
     }
 
     fn on_flushed(&mut self, connection: &mut Connection<'_>, session: &mut Session) {
-        match mem::replace(&mut session.phase, Phase::Reading) {
+        match mem::replace(&mut session.phase, Phase::Idle) {
             Phase::Sending(unsent) => self.send_rest(connection, session, unsent),
             phase => session.phase = phase,
         }
@@ -267,21 +293,20 @@ impl StreamHandler for HttpHandler {
 
     fn on_timeout(&mut self, connection: &mut Connection<'_>, session: &mut Session) {
         match session.phase {
-            Phase::Reading if session.has_part => {
-                let response = Response::text(408, "the request did not arrive within 5 s");
+            Phase::Reading => {
+                let response = Response::text(408, "the request did not arrive in time");
                 let form = ResponseForm { is_head: false, keeps_alive: false, is_http_1_0: false };
                 self.send(connection, session, response, form);
             }
-            Phase::Reading => self.close(connection, session),
+            Phase::Idle => self.close(connection, session),
             Phase::Asking(..) => self.finish_page(connection, session),
-            Phase::Sending(_) => {}
-            Phase::Closing => connection.abort(),
+            Phase::Sending(_) | Phase::Closing => connection.abort(),
         }
     }
 
     fn on_drain(&mut self, connection: &mut Connection<'_>, session: &mut Session) {
         self.is_draining = true;
-        if matches!(session.phase, Phase::Reading | Phase::Closing) {
+        if matches!(session.phase, Phase::Idle | Phase::Reading | Phase::Closing) {
             self.close(connection, session);
         }
     }

@@ -26,8 +26,10 @@ pub(crate) struct Request<'i> {
     pub(crate) keeps_alive: bool,
     /// Whether it is HTTP/1.0, which needs a header to stay connected.
     pub(crate) is_http_1_0: bool,
-    /// The value of `Host`, or the host of an absolute URL (RFC 9112, section 3.2.2).
+    /// The value of `Host`.
     pub(crate) host: Option<&'i str>,
+    /// The host of an absolute URL, which counts instead of `Host` (RFC 9112, section 3.2.2).
+    pub(crate) url_host: Option<&'i str>,
     pub(crate) origin: Option<&'i str>,
     pub(crate) fetch_site: Option<&'i str>,
     pub(crate) accept: Option<&'i str>,
@@ -69,14 +71,15 @@ pub(crate) fn parse(input: &[u8]) -> Parsed<'_> {
     };
     let length = head_bytes + fields.body_bytes;
     let Some(body) = input.get(head_bytes..length) else { return Parsed::Incomplete };
-    let (authority, path) = split_target(target);
+    let (url_host, path) = split_target(target);
     let request = Request {
         method,
         path,
         has_query: target.contains('?'),
         keeps_alive: fields.keeps_alive,
         is_http_1_0: minor_version == 0,
-        host: authority.or(fields.host),
+        host: fields.host,
+        url_host,
         origin: fields.origin,
         fetch_site: fields.fetch_site,
         accept: fields.accept,

@@ -40,10 +40,10 @@ impl Counters {
         Self { loops, printer, last: (0..workers).map(|_| Mutex::default()).collect() }
     }
 
-    /// Stores the counters of the worker with this index, unless it has ended.
+    /// Stores the counters of the worker with this index, unless later ones are known: answers may overtake each other.
     pub(crate) fn set(&self, index: usize, stats: Stats) {
         let mut last = lock(&self.last[index]);
-        if !last.has_ended {
+        if !last.has_ended && stats.turns >= last.stats.turns {
             last.stats = stats;
         }
     }
@@ -113,14 +113,15 @@ mod tests {
     use crate::output::printer_thread::Printer;
     use crate::process::worker_loops::WorkerLoops;
 
+    fn with_turns(turns: u64) -> Stats {
+        let mut stats = Stats::default();
+        stats.turns = turns;
+        stats
+    }
+
     #[test]
     fn a_worker_keeps_its_last_counters_when_it_does_not_answer_or_has_ended() {
         let counters = Counters::new(2, WorkerLoops::default(), Printer::null());
-        let with_turns = |turns| {
-            let mut stats = Stats::default();
-            stats.turns = turns;
-            stats
-        };
         counters.set(0, with_turns(1));
         counters.set(1, with_turns(10));
         counters.set(0, with_turns(2));
@@ -130,5 +131,14 @@ mod tests {
         counters.set(1, with_turns(14));
         assert_eq!(total(&counters.last()).turns, 17);
         assert_eq!(counters.last().iter().map(|last| last.has_ended).collect::<Vec<_>>(), [false, true]);
+    }
+
+    #[test]
+    fn an_answer_that_a_later_one_has_overtaken_changes_no_counter() {
+        let counters = Counters::new(1, WorkerLoops::default(), Printer::null());
+        for (turns, expected) in [(10, 10), (20, 20), (10, 20), (20, 20), (21, 21)] {
+            counters.set(0, with_turns(turns));
+            assert_eq!(total(&counters.last()).turns, expected);
+        }
     }
 }

@@ -10,7 +10,7 @@ use crate::exit::describe_io_error;
 use crate::output::line_writer::LineWriter;
 use crate::output::printer_thread::LineSink;
 use crate::output::standard_stream;
-use crate::text::bound_address::BoundAddress;
+use crate::text::bound_address::BoundSocket;
 use crate::text::greeting_event::{GreetingEvent, write_json_head};
 use crate::text::protocol::Protocol;
 
@@ -18,7 +18,7 @@ use crate::text::protocol::Protocol;
 #[derive(Debug)]
 pub(crate) enum StdoutLine {
     /// Every address served, and those of the admin endpoint, printed when all workers listen.
-    Ready { served: Vec<(Protocol, BoundAddress)>, admin: Vec<(Protocol, BoundAddress)> },
+    Ready { served: Vec<BoundSocket>, admin: Vec<BoundSocket> },
     /// What was received.
     Event(GreetingEvent),
 }
@@ -64,7 +64,7 @@ fn write_json_count(buffer: &mut Vec<u8>, event: &str, count: u64) {
 }
 
 /// `READY tcp=127.0.0.1:8888 udp=127.0.0.1:8888 admin=127.0.0.1:9090 pid=4242`
-fn write_ready_text(buffer: &mut Vec<u8>, served: &[(Protocol, BoundAddress)], admin: &[(Protocol, BoundAddress)]) {
+fn write_ready_text(buffer: &mut Vec<u8>, served: &[BoundSocket], admin: &[BoundSocket]) {
     buffer.extend_from_slice(b"READY");
     for (protocol, address) in served {
         let _ = write!(buffer, " {protocol}={}", address.percent_encoded());
@@ -77,7 +77,7 @@ fn write_ready_text(buffer: &mut Vec<u8>, served: &[(Protocol, BoundAddress)], a
     let _ = writeln!(buffer, " pid={}", std::process::id());
 }
 
-fn write_ready_json(buffer: &mut Vec<u8>, served: &[(Protocol, BoundAddress)], admin: &[(Protocol, BoundAddress)]) {
+fn write_ready_json(buffer: &mut Vec<u8>, served: &[BoundSocket], admin: &[BoundSocket]) {
     write_json_head(buffer, "ready", SystemTime::now());
     write_json_addresses(buffer, "listening", served);
     if !admin.is_empty() {
@@ -86,10 +86,9 @@ fn write_ready_json(buffer: &mut Vec<u8>, served: &[(Protocol, BoundAddress)], a
     let _ = writeln!(buffer, ",\"pid\":{}}}", std::process::id());
 }
 
-fn write_json_addresses(buffer: &mut Vec<u8>, name: &str, addresses: &[(Protocol, BoundAddress)]) {
-    let object = |(protocol, address): &(Protocol, BoundAddress)| {
-        format!("{{\"protocol\":\"{protocol}\",\"address\":{}}}", address.json())
-    };
+fn write_json_addresses(buffer: &mut Vec<u8>, name: &str, addresses: &[BoundSocket]) {
+    let object =
+        |(protocol, address): &BoundSocket| format!("{{\"protocol\":\"{protocol}\",\"address\":{}}}", address.json());
     let objects: Vec<String> = addresses.iter().map(object).collect();
     let _ = write!(buffer, ",\"{name}\":[{}]", objects.join(","));
 }
@@ -141,7 +140,7 @@ mod tests {
 
     use super::{LineSink, StdoutLine, StdoutWriter};
     use crate::cli::flags::EventStyle;
-    use crate::text::bound_address::{Addresses, BoundAddress};
+    use crate::text::bound_address::{Addresses, BoundAddress, BoundSocket};
     use crate::text::greeting_event::GreetingEvent;
     use crate::text::protocol::Protocol;
 
@@ -251,12 +250,12 @@ mod tests {
         assert_eq!(writer.text(), format!("READY {addresses} pid={}\n", std::process::id()));
     }
 
-    fn admin_addresses() -> Vec<(Protocol, BoundAddress)> {
+    fn admin_addresses() -> Vec<BoundSocket> {
         let address = BoundAddress::from("127.0.0.1:9090".parse::<SocketAddr>().unwrap());
         vec![(Protocol::Tcp, address), (Protocol::Unix, BoundAddress::from_path(Path::new("/run/admin.sock")))]
     }
 
-    fn bound_addresses() -> Vec<(Protocol, BoundAddress)> {
+    fn bound_addresses() -> Vec<BoundSocket> {
         let address = |text: &str| BoundAddress::from(text.parse::<SocketAddr>().unwrap());
         vec![
             (Protocol::Tcp, address("127.0.0.1:8888")),

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use halloo::{EventLoop, HandlerId, Listen, ListenerId, SourceId};
 
-use crate::admin::admin_thread::{AdminSocket, AdminThread};
+use crate::admin::admin_thread::AdminThread;
 use crate::admin::http_handler::{ACCEPTED_MAX, DESCRIPTOR_RESERVE};
 use crate::admin::metrics::figures::FigureSources;
 use crate::admin::worker_query::WorkerQuery;
@@ -21,7 +21,7 @@ use crate::serve::server_context::ServerContext;
 use crate::serve::socket::connections_max;
 use crate::serve::socket_plan::{AddressGroup, with_port};
 use crate::text::address::{Address, Endpoint, UnixPath};
-use crate::text::bound_address::BoundAddress;
+use crate::text::bound_address::{BoundAddress, BoundSocket};
 use crate::text::protocol::Protocol;
 
 /// The most attempts to find a port that is free on every address of the host.
@@ -119,7 +119,7 @@ fn open_path(
     handler: HandlerId,
     path: &UnixPath,
     assignment: &str,
-) -> Result<Vec<AdminSocket>, ExitError> {
+) -> Result<Vec<BoundSocket>, ExitError> {
     let unix_path = path.as_path();
     let path_error = |error: &io::Error| bind_error::for_path(unix_path, error, &format!("{assignment}unix:"));
     let shown = if path.is_abstract() { Ok(unix_path.to_owned()) } else { std::path::absolute(unix_path) };
@@ -135,7 +135,7 @@ fn open_addresses(
     given: &Address,
     resolved: &[SocketAddr],
     assignment: &str,
-) -> Result<Vec<AdminSocket>, ExitError> {
+) -> Result<Vec<BoundSocket>, ExitError> {
     let mut last_error = None;
     for _ in 0..PORT_TRIES_MAX {
         let mut opened: Vec<(SourceId, SocketAddr)> = Vec::new();

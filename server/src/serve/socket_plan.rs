@@ -15,14 +15,11 @@ use crate::process::inherited_socket::InheritedSocket;
 use crate::serve::bind_error;
 use crate::serve::socket::{SocketOpener, SocketSpec};
 use crate::text::address::{Address, UnixPath};
-use crate::text::bound_address::BoundAddress;
+use crate::text::bound_address::{BoundAddress, BoundSocket};
 use crate::text::protocol::Protocol;
 
 /// The most attempts to find a port that is free for every socket of an address.
 const PORT_TRIES_MAX: usize = 16;
-
-/// A socket that is served.
-pub(crate) type BoundSocket = (Protocol, BoundAddress);
 
 /// The sockets that the first worker has opened, and how the other workers open them.
 #[derive(Clone, Debug, Default)]

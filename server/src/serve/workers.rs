@@ -26,8 +26,9 @@ use crate::serve::admin_sockets;
 use crate::serve::server_context::ServerContext;
 use crate::serve::signals::{self, ServerSignals, StartSignals};
 use crate::serve::socket::SocketOpener;
-use crate::serve::socket_plan::{self, BoundSocket, SocketPlan};
+use crate::serve::socket_plan::{self, SocketPlan};
 use crate::serve::worker;
+use crate::text::bound_address::BoundSocket;
 use crate::text::protocol::Protocol;
 
 /// How a worker ended.

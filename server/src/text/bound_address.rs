@@ -24,6 +24,9 @@ pub(crate) struct Addresses {
     pub(crate) local: Option<BoundAddress>,
 }
 
+/// A socket of the server, and its address.
+pub(crate) type BoundSocket = (Protocol, BoundAddress);
+
 /// An address that a socket is bound to; a clone allocates nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum BoundAddress {

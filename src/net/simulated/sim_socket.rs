@@ -61,6 +61,17 @@ pub(crate) enum SimSocketKind {
     },
 }
 
+impl SimSocketKind {
+    /// The counter of its failures in the world.
+    pub(crate) fn failure_index(&self) -> usize {
+        match self {
+            Self::Udp(_) => 1,
+            Self::Listener { backlog } if backlog.is_empty() => 2,
+            _ => 0,
+        }
+    }
+}
+
 /// The receive queue of a UDP socket, and its options.
 #[derive(Default)]
 pub(crate) struct RecvQueue {

@@ -59,8 +59,8 @@ pub(crate) struct World {
     pub(crate) loop_started: Duration,
     /// What the loop and the peers have noted.
     pub(crate) recording: Rc<RefCell<SimRecording>>,
-    /// Failed accepts and failed receives since the start.
-    pub(crate) failures: [u64; 2],
+    /// Failed accepts of a client, failed receives, and failed accepts without a client since the start.
+    pub(crate) failures: [u64; 3],
     /// Streams whose FIN could not be sent.
     pub(crate) failed_shutdowns: BTreeSet<usize>,
     /// The calls of the loop, in tests of the library.
@@ -90,7 +90,7 @@ impl World {
             loops: 0,
             loop_started: Duration::ZERO,
             recording: Rc::default(),
-            failures: [0; 2],
+            failures: [0; 3],
             failed_shutdowns: BTreeSet::new(),
             calls: Vec::new(),
             call_counts: BTreeMap::new(),
@@ -203,8 +203,8 @@ impl World {
             (Ok(_), SimSocketKind::Udp(_)) => counts.datagrams += 1,
             (Ok(count), SimSocketKind::Stream(_)) => counts.bytes_read += count,
             (Ok(_), SimSocketKind::Watched { .. }) => {}
-            (Err(()), _) => {
-                self.failures[usize::from(matches!(self.sockets[socket].kind, SimSocketKind::Udp(_)))] += 1;
+            (Err(()), kind) => {
+                self.failures[kind.failure_index()] += 1;
                 counts.failures_in_a_row += 1;
                 counts.most_failures_in_a_row = counts.most_failures_in_a_row.max(counts.failures_in_a_row);
                 return;

@@ -138,6 +138,35 @@ fn a_reserve_in_use_is_taken_back_when_other_descriptors_are_free() {
 }
 
 #[test]
+fn a_handler_sees_how_many_descriptors_are_left_and_only_an_accept_with_a_client_counts_as_failed() {
+    in_own_process(|| {
+        let mut events = EventLoop::new().expect("a loop");
+        let at = Listen::from(loopback()).descriptor_reserve(3).idle_timeout(None);
+        let tell = |connection: &mut halloo::Connection<'_>, input: &[u8]| {
+            let _ = connection.send(connection.reserved_descriptors().to_string().as_bytes());
+            input.len()
+        };
+        let listener = events.listen(at, stream(tell)).expect("a listener");
+        let to = events.local_addr(listener).expect("it is open");
+        let mut sockets = ClientSockets::exhaust_descriptors(20);
+        let mut clients: Vec<Client> = Vec::new();
+        for left in ["2", "1", "0"] {
+            clients.push(sockets.connect(to));
+            let client = clients.last_mut().expect("it was added");
+            assert_eq!(client.request(&mut events, b"?", 1), left.as_bytes());
+        }
+        turn_until_idle(&mut events);
+        assert_eq!(events.stats().accept_errors, 3, "one for each client");
+        drop(clients.pop());
+        turn_until(&mut events, "it is closed", |events| events.stats().connections == 2);
+        assert_eq!(clients[0].request(&mut events, b"?", 1), b"1");
+        sockets.below.truncate(sockets.below.len() - 2);
+        turn_until(&mut events, "the descriptors are reserved", |_| new_socket().is_err());
+        assert_eq!(clients[0].request(&mut events, b"?", 1), b"3");
+    });
+}
+
+#[test]
 fn a_refused_client_gives_its_descriptor_back_to_the_reserve() {
     in_own_process(|| {
         let mut events = EventLoop::new().expect("a loop");

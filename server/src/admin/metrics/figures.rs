@@ -119,6 +119,17 @@ mod tests {
     }
 
     #[test]
+    fn no_counter_goes_back_when_the_answers_of_a_later_scrape_are_read_first() {
+        let sources = sources(1);
+        let scrape = |turns, accepted| {
+            let mut stats = stats(accepted, 0);
+            stats.turns = turns;
+            sources.read(vec![WorkerAnswer::Answered(stats)]).total.accepted
+        };
+        assert_eq!([scrape(2, 20), scrape(1, 10), scrape(3, 30)], [20, 20, 30]);
+    }
+
+    #[test]
     fn only_a_ready_server_is_shown_as_ready() {
         let sources = sources(1);
         assert!(!sources.read(Vec::new()).is_ready);

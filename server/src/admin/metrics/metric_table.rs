@@ -84,14 +84,8 @@ const METRICS: &[Metric] = &[
     ),
     Metric::new(
         Kind::Gauge,
-        "halloo_start_time_seconds",
-        "Start of the server, in seconds since 1970.",
-        Samples::Seconds(|figures| figures.started_at),
-    ),
-    Metric::new(
-        Kind::Gauge,
         "process_start_time_seconds",
-        "The same by its conventional name.",
+        "Start of the server, in seconds since 1970.",
         Samples::Seconds(|figures| figures.started_at),
     ),
     Metric::new(
@@ -187,7 +181,7 @@ const METRICS: &[Metric] = &[
                 ("send_error", figures.total.datagrams_dropped),
                 ("bad_address", figures.total.replies_refused_address),
                 ("rate_limit", figures.total.replies_refused_rate),
-                ("queue_full", figures.total.replies_refused_queue),
+                ("unsendable", figures.total.replies_refused_queue),
                 ("is_greeting", sum(figures, |counters| &counters.looped_datagrams)),
                 ("proxy_header", sum(figures, |counters| &counters.refused_datagrams)),
             ])
@@ -342,7 +336,7 @@ mod tests {
             "halloo_worker_up{worker=\"2\"} 0",
             "halloo_workers 2",
             "halloo_ready 1",
-            "halloo_start_time_seconds 1700000000.123",
+            "process_start_time_seconds 1700000000.123",
             "process_cpu_seconds_total 0.0015",
             "halloo_connections_closed_total{reason=\"write-stalled\"} 0",
             "halloo_lines_lost_total{stream=\"stderr\"} 6",

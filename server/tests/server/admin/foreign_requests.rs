@@ -39,10 +39,18 @@ fn a_name_of_another_machine_as_host_reads_only_health_and_metrics() {
 }
 
 #[test]
-fn the_host_of_an_absolute_url_counts() {
+fn neither_the_host_of_an_absolute_url_nor_the_one_beside_it_may_be_foreign() {
     let server = start_with_admin(&[]);
-    assert_status(server.admin(), 403, "GET http://halloo.example/connections", "Host: localhost\r\n");
-    assert_status(server.admin(), 200, "GET http://localhost:80/connections", "Host: halloo.example\r\n");
+    for (url_host, host, status) in [
+        ("halloo.example", "localhost", 403),
+        ("localhost:80", "halloo.example", 403),
+        ("localhost:80", "localhost", 200),
+    ] {
+        for (method, path) in [("GET", "connections"), ("PUT", "log-level")] {
+            let request = format!("{method} http://{url_host}/{path}");
+            assert_status(server.admin(), status, &request, &format!("Host: {host}\r\n"));
+        }
+    }
 }
 
 #[test]
