@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use halloo::Stats;
 use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 
 use crate::admin::worker_query::WorkerAnswer;
 use crate::greeting::worker_counters::WorkerCounters;
@@ -74,7 +75,7 @@ fn cpu_time() -> Duration {
     // It can only fail for invalid arguments.
     let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else { return Duration::ZERO };
     let times = [usage.user_time(), usage.system_time()];
-    let microseconds = times.iter().map(|time| time.tv_sec() * 1_000_000 + time.tv_usec()).sum::<i64>();
+    let microseconds = times.iter().map(TimeValLike::num_microseconds).sum::<i64>();
     Duration::from_micros(u64::try_from(microseconds).unwrap_or(0))
 }
 
