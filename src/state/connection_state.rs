@@ -163,7 +163,7 @@ impl ConnectionState {
     /// Decides when nothing but the drain is left to do now. A paused connection still has work: its handler resumes it.
     #[cold]
     fn next_action_of_drain(&self, action: Action) -> Action {
-        let is_writable = self.write_state == WriteState::Writable;
+        let is_sent = self.outbox_len() == 0 && self.write_state == WriteState::Writable;
         let is_read_to_end = match self.read_state {
             ReadState::WouldBlock => matches!(self.drain_step, DrainStep::Stopped(_)),
             ReadState::EofDelivered => true,
@@ -172,10 +172,7 @@ impl ConnectionState {
         match self.drain_step {
             DrainStep::NoticeDue => Action::NotifyDrain,
             _ if action == Action::Wait && self.is_disconnected => Action::Close(CloseReason::Reset, CloseMode::Close),
-            // planted: drain-ends-with-unsent-output
-            _ if action == Action::Wait && is_read_to_end && self.outbox_len() == 0 && is_writable && !self.paused => {
-                Action::EndDrain
-            }
+            _ if action == Action::Wait && is_read_to_end && is_sent && !self.paused => Action::EndDrain,
             DrainStep::StopDue if !matches!(self.read_state, ReadState::Eof | ReadState::EofDelivered) => {
                 Action::StopInput
             }
