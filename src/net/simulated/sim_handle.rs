@@ -193,7 +193,7 @@ impl SimHandle {
         })?;
         world.record_call("shutdown", self.socket, 0);
         let state = world.stream(self.socket);
-        state.write_shut_down = true;
+        (state.write_shut_down, state.fin_requested) = (true, true);
         state.note_fin();
         // Closed in both directions now: an event reports it.
         let is_over = state.fin_received;

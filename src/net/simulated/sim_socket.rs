@@ -112,6 +112,8 @@ pub(crate) struct SimStream {
     /// How many bytes have arrived, and how many of them before our FIN.
     pub(crate) bytes_arrived: usize,
     pub(crate) bytes_before_fin: Option<usize>,
+    /// The loop has called shutdown(2). A close alone, as at a timeout, may lose input.
+    pub(crate) fin_requested: bool,
     /// Only an empty send buffer counts as room.
     pub(crate) writable_when_sent: bool,
     pub(crate) reset: Reset,
@@ -224,7 +226,7 @@ impl SimStream {
 
     /// The FIN leaves when all output before it has left.
     pub(crate) fn note_fin(&mut self) {
-        if self.write_shut_down && self.send_buffer.is_empty() {
+        if self.fin_requested && self.send_buffer.is_empty() {
             self.bytes_before_fin.get_or_insert(self.bytes_arrived);
         }
     }

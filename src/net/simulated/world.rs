@@ -298,6 +298,7 @@ impl World {
             input_stopped: false,
             bytes_arrived: 0,
             bytes_before_fin: None,
+            fin_requested: false,
             writable_when_sent: false,
             reset: Reset::No,
             send_buffer: VecDeque::new(),
@@ -419,8 +420,7 @@ impl World {
         let count = max.min(stream.send_buffer.len()).min(stream.client.window.saturating_sub(unread));
         stream.carry_to_client(count);
         let is_over = stream.send_buffer.is_empty() && (stream.write_shut_down || is_closed);
-        let sees_eof = is_over && stream.reset == Reset::No && !stream.client.saw_eof;
-        stream.client.saw_eof |= sees_eof;
+        let sees_eof = is_over && stream.reset == Reset::No && !std::mem::replace(&mut stream.client.saw_eof, true);
         if stream.blocked && stream.is_writable() {
             stream.blocked = false;
             self.sockets[socket].has_edge = true;
