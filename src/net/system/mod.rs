@@ -5,6 +5,7 @@
 #[cfg(target_os = "linux")]
 pub(crate) mod batched_udp_socket;
 pub(crate) mod host_ips;
+pub(crate) mod input_stop;
 pub(crate) mod stream;
 pub(crate) mod udp_options;
 pub(crate) mod udp_socket;

@@ -1,6 +1,6 @@
 //! TCP and unix stream sockets and listeners.
 //!
-//! Each method is one system call, but `stop_input` is two on a unix socket.
+//! Each method is one system call.
 
 #[cfg(not(target_os = "linux"))]
 use std::io::Write;
@@ -22,11 +22,11 @@ use mio::net::UnixListener;
 use mio::net::{TcpListener, TcpStream};
 #[cfg(target_os = "linux")]
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+#[cfg(target_os = "linux")]
+use socket2::Protocol;
 #[cfg(any(target_os = "linux", target_vendor = "apple", target_os = "freebsd", windows))]
 use socket2::TcpKeepalive;
 use socket2::{Domain, SockRef, Socket, Type};
-#[cfg(target_os = "linux")]
-use socket2::{Protocol, SockFilter};
 
 use crate::address::Address;
 #[cfg(unix)]
@@ -36,7 +36,6 @@ use crate::options::connect::Connect;
 use crate::options::tcp::{Keepalive, TcpOptions};
 #[cfg(unix)]
 use crate::socket_file::{SharedSocketFile, SocketFile};
-use crate::state::phase::InputStop;
 
 /// A listening socket.
 pub(crate) enum SystemListener {
@@ -223,56 +222,6 @@ impl SystemStream {
         each!(self, stream => stream.shutdown(half))
     }
 
-    /// Accepts no further input.
-    #[cfg(target_os = "linux")]
-    pub(crate) fn stop_input(&self) -> Option<(InputStop, io::Result<()>)> {
-        match self {
-            Self::Tcp(stream) => {
-                Some((InputStop::Filter, SockRef::from(stream).attach_filter(&PASSES_SEGMENTS_WITHOUT_DATA)))
-            }
-            Self::Unix(stream) => stop_unix_input(stream),
-        }
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    pub(crate) fn stop_input(&self) -> Option<(InputStop, io::Result<()>)> {
-        match self {
-            Self::Tcp(_) => None,
-            #[cfg(unix)]
-            Self::Unix(stream) => stop_unix_input(stream),
-        }
-    }
-
-    /// Whether no output waits in the kernel to be sent. From now on an event reports only this as room.
-    #[cfg(target_os = "linux")]
-    pub(crate) fn has_sent_all(&self) -> (bool, io::Result<()>) {
-        let Self::Tcp(stream) = self else {
-            return (true, Ok(()));
-        };
-        let result = SockRef::from(stream).set_tcp_notsent_lowat(1);
-        let may_wait = result.is_ok();
-        let is_sent = poll(&mut [PollFd::new(stream.as_fd(), PollFlags::POLLOUT)], PollTimeout::ZERO) != Ok(0);
-        (is_sent || !may_wait, result)
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    #[expect(clippy::unused_self, reason = "used on Linux")]
-    pub(crate) fn has_sent_all(&self) -> (bool, io::Result<()>) {
-        (true, Ok(()))
-    }
-
-    /// Accepts input again.
-    #[cfg(target_os = "linux")]
-    pub(crate) fn resume_input(&self) -> io::Result<()> {
-        each!(self, stream => SockRef::from(stream).detach_filter())
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "used on Linux")]
-    pub(crate) fn resume_input(&self) -> io::Result<()> {
-        Ok(())
-    }
-
     /// Makes the next close discard unsent output, and send an RST if the family has one (socket(7)). A socket that
     /// refuses the option is closed in any case.
     pub(crate) fn reset_on_close(&self) -> io::Result<()> {
@@ -410,41 +359,6 @@ fn connect_unix(path: &Path) -> io::Result<mio::net::UnixStream> {
     }
     mio::net::UnixStream::connect(path)
 }
-
-/// Makes the peer's writes fail; what it has written stays readable. The EOF of a peer that has ended its side must still
-/// be readable as such, so nothing is done then.
-#[cfg(unix)]
-fn stop_unix_input(stream: &mio::net::UnixStream) -> Option<(InputStop, io::Result<()>)> {
-    (!has_peer_ended(stream)).then(|| (InputStop::Shutdown, stream.shutdown(Shutdown::Read)))
-}
-
-#[cfg(target_os = "linux")]
-fn has_peer_ended(stream: &mio::net::UnixStream) -> bool {
-    poll(&mut [PollFd::new(stream.as_fd(), PollFlags::from_bits_retain(nix::libc::POLLRDHUP))], PollTimeout::ZERO)
-        != Ok(0)
-}
-
-/// Without `POLLRDHUP` the EOF of the peer may be taken for ours, and `on_eof` is not called.
-#[cfg(all(unix, not(target_os = "linux")))]
-fn has_peer_ended(_stream: &mio::net::UnixStream) -> bool {
-    false
-}
-
-/// A socket filter (socket(7), `SO_ATTACH_FILTER`) that drops TCP segments with data. The kernel runs it before it queues
-/// or acknowledges a segment, so the peer keeps the data and sends it again. Acknowledgements, FIN and RST pass: output and
-/// close need them. The filter compares the length of the segment with the length of its header.
-#[cfg(target_os = "linux")]
-const PASSES_SEGMENTS_WITHOUT_DATA: [SockFilter; 8] = [
-    // The upper half of byte 12 is the length of the header in units of 4 bytes (RFC 9293, section 3.1).
-    SockFilter::new(0x30, 0, 0, 12),       // ldb [12]
-    SockFilter::new(0x54, 0, 0, 0xf0),     // and #0xf0
-    SockFilter::new(0x74, 0, 0, 2),        // rsh #2
-    SockFilter::new(0x07, 0, 0, 0),        // tax
-    SockFilter::new(0x80, 0, 0, 0),        // ld #len
-    SockFilter::new(0x1d, 1, 0, 0),        // jeq x, pass, drop
-    SockFilter::new(0x06, 0, 0, 0),        // drop: ret #0
-    SockFilter::new(0x06, 0, 0, u32::MAX), // pass: ret #-1
-];
 
 /// A listener at a path.
 #[cfg(unix)]
