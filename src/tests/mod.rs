@@ -196,6 +196,10 @@ impl Workload {
             }
         }
         let has = |fault| self.simulation.world.borrow().faults.has(fault);
+        if has(Fault::Pause) {
+            // SIGCONT interrupts a poll (signal(7)).
+            self.simulation.inject(Fault::Poll, 2);
+        }
         let may_fail = [Fault::Connect, Fault::Register, Fault::Clock, Fault::Pause].into_iter().any(has);
         self.outbound_log.borrow_mut().may_fail |= may_fail;
     }
