@@ -1,5 +1,6 @@
 //! What clients are sent, and what is printed of them.
 
+mod blocking_and_polling_servers;
 mod connection_checks;
 mod event_lines;
 mod few_file_descriptors;

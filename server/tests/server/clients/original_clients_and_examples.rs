@@ -14,31 +14,29 @@ use support::wait::wait_for;
 
 use crate::HALLOO;
 
-const TCP_CLIENT: &str = r#"
-import socket, sys
-client = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-client.connect(("localhost", int(sys.argv[1])))
-client.sendall(b"Hello, TCP Server!")
-data = client.recv(1024)
-print(f"Received: {data.decode()}")
-client.close()
-"#;
-
-const UDP_CLIENT: &str = r#"
-import socket, sys
-client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-client.sendto(b"Hello, UDP Server!", ("localhost", int(sys.argv[1])))
-data, address = client.recvfrom(1024)
-print(f"Received: {data.decode()}")
-client.close()
-"#;
-
-fn python(program: &str, port: u16) -> String {
+/// A Python program of the folder `examples`, with a port as its argument.
+pub(super) fn python_program(path: &str, port: u16) -> Command {
     let mut command = Command::new("python3");
-    command.args(["-c", program, &port.to_string()]).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let output = run(command);
+    command.arg(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples")).join(path)).arg(port.to_string());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// The output of one of the original clients, `tcp` or `udp`.
+#[track_caller]
+pub(super) fn original_client(protocol: &str, port: u16) -> String {
+    let output = run(python_program(&format!("blocking/{protocol}_client.py"), port));
     assert_eq!((output.status, output.stderr.as_str()), (0, ""));
     output.stdout
+}
+
+/// Starts a server that prints the address that it listens on.
+#[track_caller]
+pub(super) fn listening_server(command: Command) -> (Server, SocketAddr) {
+    let server = Server::spawn(command);
+    let first = server.stdout.wait_for_line("Listening on ");
+    let address = first.strip_prefix("Listening on ").expect("it begins so").parse().expect("an address");
+    (server, address)
 }
 
 /// The path of an example. `cargo test` builds all examples; if only this target was built, they are built here.
@@ -84,10 +82,7 @@ fn build_examples(folder: &Path) {
 fn example_server(name: &str) -> (Server, SocketAddr) {
     let mut command = Command::new(example(name));
     command.arg("127.0.0.1:0").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let server = Server::spawn(command);
-    let first = server.stdout.wait_for_line("Listening on ");
-    let address = first.strip_prefix("Listening on ").expect("it begins so").parse().expect("an address");
-    (server, address)
+    listening_server(command)
 }
 
 fn example_client(name: &str, server: SocketAddr) -> String {
@@ -141,8 +136,8 @@ fn localhost_is_served_over_tcp_and_udp_ipv4_before_ipv6_on_one_port() {
 fn the_original_clients_are_answered_and_the_server_prints_what_it_received() {
     let server = HALLOO.start(&["--listen", "localhost:0"]);
     let port = server.tcp().port();
-    assert_eq!(python(TCP_CLIENT, port), "Received: Hello, TCP Client!\n");
-    assert_eq!(python(UDP_CLIENT, port), "Received: Hello, UDP Client!\n");
+    assert_eq!(original_client("tcp", port), "Received: Hello, TCP Client!\n");
+    assert_eq!(original_client("udp", port), "Received: Hello, UDP Client!\n");
     let lines = wait_for("a line for each", || Some(server.event_lines()).filter(|lines| lines.len() == 2));
     assert!(lines[0].starts_with("tcp 127.0.0.1:"), "{lines:?}");
     assert!(lines[0].ends_with(" bytes=18 Hello, TCP Server!"), "{lines:?}");
@@ -172,10 +167,10 @@ fn the_example_servers_answer_the_example_clients() {
 #[test]
 #[ignore = "needs python3"]
 fn the_example_servers_answer_the_original_clients() {
-    for (protocol, client) in [("tcp", TCP_CLIENT), ("udp", UDP_CLIENT)] {
+    for protocol in ["tcp", "udp"] {
         let (_server, address) = example_server(&format!("{protocol}_server"));
         let answer = format!("Received: Hello, {} Client!\n", protocol.to_uppercase());
-        assert_eq!(python(client, address.port()), answer);
+        assert_eq!(original_client(protocol, address.port()), answer);
     }
 }
 
@@ -189,9 +184,7 @@ fn the_echo_example_sends_its_input_back() {
 fn the_workers_example_spreads_its_clients_and_prints_their_number_at_the_end() {
     let mut command = Command::new(example("workers"));
     command.args(["127.0.0.1:0", "4"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut server = Server::spawn(command);
-    let first = server.stdout.wait_for_line("Listening on ");
-    let address = first.strip_prefix("Listening on ").expect("it begins so").parse().expect("an address");
+    let (mut server, address) = listening_server(command);
     for _ in 0..60 {
         assert_eq!(request_with(address, b"one\ntwo"), "one\ntwo");
     }
