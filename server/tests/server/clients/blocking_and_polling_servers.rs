@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use support::network::streams::{GREETING, REQUEST, read_exactly, read_to_end, se
 use support::network::tcp::{connect, connect_many, half_close, request, request_with, reset};
 use support::network::udp::{UDP_GREETING, UDP_REQUEST, request_udp};
 use support::process::server::Server;
-use support::wait::{assert_holds_for, wait_until};
+use support::wait::{assert_holds_for, wait_for_stable, wait_until};
 
 use super::original_clients_and_examples::{listening_server, original_client, python_program};
 
@@ -71,18 +72,24 @@ fn one_silent_client_delays_no_client_of_the_polling_server() {
 #[test]
 #[ignore = "needs python3"]
 fn the_polling_server_sends_a_long_echo_to_a_client_that_reads_late() {
-    const INPUT_BYTES: usize = 8 << 20;
+    const INPUT_BYTES: usize = 64 << 20;
     let (_server, address) = polling_server();
     let slow = connect(address);
+    let sent = AtomicUsize::new(0);
     thread::scope(|scope| {
-        let writer = scope.spawn(|| {
-            send(&slow, &vec![b'x'; INPUT_BYTES]);
+        scope.spawn(|| {
+            for _ in 0..INPUT_BYTES / 65_536 {
+                send(&slow, &[b'x'; 65_536]);
+                sent.fetch_add(65_536, Ordering::Relaxed);
+            }
             half_close(&slow);
         });
-        // The writer cannot end before this client reads: the server keeps 80 KiB, the kernel some MiB.
+        // The server stops reading, and then the kernel's buffers are full.
+        let buffered =
+            wait_for_stable("the writer to wait", Duration::from_millis(200), || sent.load(Ordering::Relaxed));
+        assert!(0 < buffered && buffered < INPUT_BYTES, "{buffered} bytes were buffered");
         assert_eq!(request_with(address, b"meanwhile"), "meanwhile");
         assert_eq!(read_to_end(&slow).len(), INPUT_BYTES);
-        writer.join().expect("the writer ends");
     });
 }
 
