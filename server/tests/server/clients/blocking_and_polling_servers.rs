@@ -73,14 +73,15 @@ fn one_silent_client_delays_no_client_of_the_polling_server() {
 #[ignore = "needs python3"]
 fn the_polling_server_sends_a_long_echo_to_a_client_that_reads_late() {
     const INPUT_BYTES: usize = 64 << 20;
+    const CHUNK: [u8; 16_384] = [b'x'; 16_384];
     let (_server, address) = polling_server();
     let slow = connect(address);
     let sent = AtomicUsize::new(0);
     thread::scope(|scope| {
         scope.spawn(|| {
-            for _ in 0..INPUT_BYTES / 65_536 {
-                send(&slow, &[b'x'; 65_536]);
-                sent.fetch_add(65_536, Ordering::Relaxed);
+            for _ in 0..INPUT_BYTES / CHUNK.len() {
+                send(&slow, &CHUNK);
+                sent.fetch_add(CHUNK.len(), Ordering::Relaxed);
             }
             half_close(&slow);
         });
