@@ -1,4 +1,4 @@
-//! The `halloo` program: a greeting server, a probe, a reader of recordings.
+//! The `halloo` program: greeting server, probe, reader of recordings, tour.
 //!
 //! | folder | contents |
 //! |---|---|
@@ -14,10 +14,11 @@
 //! | `serve` | `halloo serve`: sockets, workers, signals |
 //! | `probe` | `halloo probe`: queries to a server |
 //! | `view` | `halloo view`: reads a recording, prints its findings, writes its page |
+//! | `tour` | `halloo tour`: twelve hard cases, each with a hostile client and a broken server |
 //!
 //! A folder names only folders before it, and so does the file `exit`:
 //!
-//! `leaf files -> text -> exit -> cli -> process -> output -> greeting -> proxy -> page -> record -> admin -> serve -> probe -> view`
+//! `leaf files -> text -> exit -> cli -> process -> output -> greeting -> proxy -> page -> record -> admin -> serve -> probe -> view -> tour`
 
 mod admin;
 mod cli;
@@ -31,6 +32,7 @@ mod proxy;
 mod record;
 mod serve;
 mod text;
+mod tour;
 mod view;
 
 use std::ffi::OsString;
@@ -59,6 +61,7 @@ fn run(arguments: &[OsString]) -> Result<ExitStatus, ExitError> {
         Invocation::Serve(options) => serve::run(&options),
         Invocation::Probe(options) => probe::run(&options),
         Invocation::View(options) => view::run(&options),
+        Invocation::Tour(options) => tour::run(&options),
         Invocation::HelpOrVersion(text) => {
             match standard_stream::stdout().write_all(text.as_bytes()) {
                 // A reader that has closed the pipe, such as head, has read enough.

@@ -5,7 +5,7 @@
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
 
-use crate::cli::flags::{ProbeOptions, ServeOptions, ViewOptions, WORKER_MEMORY_MIN};
+use crate::cli::flags::{ProbeOptions, ServeOptions, TourOptions, ViewOptions, WORKER_MEMORY_MIN};
 use crate::cli::usage_error::usage_error;
 use crate::exit::ExitError;
 use crate::text::address::{Endpoint, IpVersion};
@@ -115,6 +115,12 @@ pub(crate) const OF_PROBE: [Contradiction<ProbeOptions>; 9] = [
 pub(crate) const OF_VIEW: [Contradiction<ViewOptions>; 1] =
     [between("findings", "html", "both write to standard output", |ViewOptions { findings, html, .. }| {
         *findings && html.as_ref().is_some_and(|path| path.as_os_str() == "-")
+    })];
+
+/// The contradiction of `halloo tour`.
+pub(crate) const OF_TOUR: [Contradiction<TourOptions>; 1] =
+    [between("against", "serve", "one tries a server, the other is one", |TourOptions { against, serve, .. }| {
+        against.is_some() && serve.is_some()
     })];
 
 /// Whether the target cannot have an address of this version.

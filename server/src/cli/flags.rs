@@ -10,7 +10,9 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, PathBufValueParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use crate::cli::help::{PROBE_EXAMPLES, PROBE_NOTES, SERVE_EXAMPLES, SERVE_NOTES, VIEW_EXAMPLES, VIEW_NOTES};
+use crate::cli::help::{
+    PROBE_EXAMPLES, PROBE_NOTES, SERVE_EXAMPLES, SERVE_NOTES, TOUR_EXAMPLES, TOUR_NOTES, VIEW_EXAMPLES, VIEW_NOTES,
+};
 use crate::cli::trusted_source::TrustedSource;
 use crate::cli::without_effect::GivenSettings;
 use crate::text::address::{Address, Endpoint, IpVersion, UnixPath, is_decimal, parse_unix_path};
@@ -47,6 +49,9 @@ pub(crate) enum Command {
     /// Read a recording of a server: print what delayed its clients, or write a page that plays it
     #[command(display_name = "halloo", after_help = VIEW_EXAMPLES, after_long_help = format!("{VIEW_EXAMPLES}\n\n{VIEW_NOTES}"))]
     View(ViewOptions),
+    /// Take the tour of twelve hard cases, or try them on a server of your own
+    #[command(display_name = "halloo", after_help = TOUR_EXAMPLES, after_long_help = format!("{TOUR_EXAMPLES}\n\n{TOUR_NOTES}"))]
+    Tour(TourOptions),
 }
 
 /// The flags of `halloo serve`, by the sections of its help.
@@ -406,6 +411,63 @@ pub(crate) struct ViewOptions {
     /// Warnings about environment variables; none of them ends the program.
     #[arg(skip)]
     pub(crate) warnings: Vec<String>,
+}
+
+/// The flags of `halloo tour`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct TourOptions {
+    /// The cases, each by its number or its name [default: print the list; with --against all cases]
+    #[arg(value_name = "CASE")]
+    pub(crate) cases: Vec<String>,
+    /// Try the cases on the server at this address, over TCP and UDP: 9000, localhost:9000 or name:9000
+    #[arg(long, value_name = "ADDRESS", env = "HALLOO_TOUR_AGAINST")]
+    pub(crate) against: Option<Address>,
+    /// What the server at that address does
+    #[arg(long, value_enum, env = "HALLOO_TOUR_MODE", default_value_t = TourMode::Echo)]
+    pub(crate) mode: TourMode,
+    /// A line, without its newline, that this server answers after about 300 ms of work, for the cases 9 and 11
+    #[arg(long, value_name = "TEXT", env = "HALLOO_TOUR_SLOW", default_value = "work 300")]
+    pub(crate) slow: String,
+    /// Print one JSON object for each case
+    #[arg(long, env = "HALLOO_TOUR_JSON", value_parser = parse_yes_or_no)]
+    pub(crate) json: bool,
+    /// Write the recordings to this folder
+    #[arg(long, value_name = "FOLDER", env = "HALLOO_TOUR_SAVE", default_value = ".")]
+    pub(crate) save: PathBuf,
+    /// Write each recording as a page for a browser, instead of JSON
+    #[arg(long, env = "HALLOO_TOUR_HTML", value_parser = parse_yes_or_no)]
+    pub(crate) html: bool,
+    /// Only run one server of the case, until standard input ends, to try it by hand
+    #[arg(long, value_name = "SERVER", value_enum, env = "HALLOO_TOUR_SERVE")]
+    pub(crate) serve: Option<TourServer>,
+    /// The settings that were given, each with the name of its flag or variable.
+    #[arg(skip)]
+    pub(crate) given: GivenSettings,
+    /// Warnings about environment variables; none of them ends the program.
+    #[arg(skip)]
+    pub(crate) warnings: Vec<String>,
+}
+
+/// What the hostile clients expect of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TourMode {
+    /// It sends back all input, over UDP each datagram; after the client's EOF it closes
+    Echo,
+    /// It replies to each line with a line, over UDP to each datagram; after the client's EOF it closes
+    Line,
+    /// It greets each client, at once or after the first bytes, over UDP for each datagram; it may close then
+    Greet,
+}
+
+/// A server of a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TourServer {
+    /// The server on mio with the mistake of the case
+    Twin,
+    /// The same server on mio without a mistake
+    Mio,
+    /// The right server on halloo's loop
+    Halloo,
 }
 
 /// Returns a parser of whole numbers within a range.

@@ -185,3 +185,20 @@ Exit status:
   3  the file could not be read, or is not a whole recording, or a page could
      not be written to OUT
   5  findings, with --findings";
+
+/// Printed after the flags of `halloo tour`.
+pub(crate) const TOUR_EXAMPLES: &str = "\
+Examples:
+  halloo tour                         list the twelve cases
+  halloo tour 6                       run case 6: the mistake, and how it is right
+  halloo tour --against 127.0.0.1:9000
+                                      try all cases on a server of your own";
+
+/// Printed after the flags of `halloo tour`, by `--help` only.
+pub(crate) const TOUR_NOTES: &str = "\
+Exit status:
+  0  every case behaved as expected; with --against, no case failed
+  1  an error while running
+  2  the command line is wrong
+  3  the server could not be reached, or a file not be written
+  5  a case failed";

@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal};
 use clap::{Arg, CommandFactory, FromArgMatches};
 
 use crate::cli::contradictions::{self, OverruledVariable, overruled_variable};
-use crate::cli::flags::{Command, CommandLine, ProbeOptions, ServeOptions, ViewOptions};
+use crate::cli::flags::{Command, CommandLine, ProbeOptions, ServeOptions, TourOptions, ViewOptions};
 use crate::cli::usage_error::{Arguments, usage_error};
 use crate::cli::without_effect::{GivenSettings, unknown_variables};
 use crate::exit::ExitError;
@@ -22,6 +22,8 @@ pub(crate) enum Invocation {
     Probe(Box<ProbeOptions>),
     /// Read a recording.
     View(Box<ViewOptions>),
+    /// Take the tour.
+    Tour(Box<TourOptions>),
     /// Print help or version, ready-made.
     HelpOrVersion(String),
 }
@@ -91,6 +93,10 @@ fn try_parse(arguments: &[OsString], overruled: &[OverruledVariable]) -> Result<
             }
             let overruled = overruled_variable(&contradictions::OF_VIEW, &options, command, matches)?;
             (overruled, Invocation::View(Box::new(ViewOptions { given, warnings, ..options })))
+        }
+        Some(Command::Tour(options)) => {
+            let overruled = overruled_variable(&contradictions::OF_TOUR, &options, command, matches)?;
+            (overruled, Invocation::Tour(Box::new(TourOptions { given, warnings, ..options })))
         }
         other => {
             let options = if let Some(Command::Serve(options)) = other { *options } else { command_line.serve };

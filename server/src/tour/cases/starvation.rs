@@ -1,0 +1,37 @@
+//! Case 10: starvation.
+
+use std::io;
+
+use crate::tour::case::{Case, Verdict};
+use crate::tour::client::Target;
+use crate::tour::mio_server::connections::Key;
+use crate::tour::mio_server::rules::{Flow, Rules};
+use crate::tour::mio_server::server::Server;
+
+pub(super) const CASE: Case = Case {
+    number: 10,
+    name: "starvation",
+    title: "starvation",
+    mistake: "",
+    explanation: ["", "", "", "", ""],
+    reading: &[],
+    descriptors_max: None,
+    attack,
+    twin: &Twin,
+};
+
+fn attack(target: &Target) -> io::Result<Verdict> {
+    drop(target.connect()?);
+    Ok(Verdict::cannot_be_judged("", "not written yet"))
+}
+
+/// The server with this mistake.
+struct Twin;
+
+impl Rules for Twin {
+    fn read_input(&self, server: &mut Server, key: Key) -> io::Result<()> {
+        // Until nothing is left, however long that takes.
+        while self.read_once(server, key)? == Flow::More {}
+        Ok(())
+    }
+}

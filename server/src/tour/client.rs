@@ -1,0 +1,227 @@
+//! Clients of a server under test: blocking sockets with deadlines.
+//!
+//! Every wait ends: with what it waits for, or after the patience of the target.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
+
+use crate::cli::flags::TourMode;
+
+/// How long a server may take for what a healthy one does within milliseconds.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The kernel keeps the bytes until more follow (send(2)).
+#[cfg(target_os = "linux")]
+const MSG_MORE: i32 = nix::libc::MSG_MORE;
+#[cfg(not(target_os = "linux"))]
+const MSG_MORE: i32 = 0;
+
+/// After this silence a greeting is complete, if the server does not close.
+const SILENCE: Duration = Duration::from_millis(300);
+
+/// The server under test.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    /// Its TCP address, if it serves TCP.
+    pub(crate) tcp: Option<SocketAddr>,
+    /// Its UDP address, if it serves UDP.
+    pub(crate) udp: Option<SocketAddr>,
+    /// What is expected of it.
+    pub(crate) mode: TourMode,
+    /// A request that takes it long; a line.
+    pub(crate) slow_request: Vec<u8>,
+    /// How long to wait for what must happen.
+    pub(crate) patience: Duration,
+}
+
+impl Target {
+    /// Connects over TCP.
+    pub(crate) fn connect(&self) -> io::Result<Client> {
+        let address = self.tcp.ok_or_else(|| io::Error::other("the server does not serve TCP"))?;
+        let stream = TcpStream::connect_timeout(&address, self.patience)?;
+        stream.set_nodelay(true)?;
+        Ok(Client { stream, mode: self.mode, patience: self.patience })
+    }
+
+    /// Opens a UDP socket that receives from every address.
+    pub(crate) fn open_datagrams(&self) -> io::Result<Datagrams> {
+        let server = self.udp.ok_or_else(|| io::Error::other("the server does not serve UDP"))?;
+        let any: SocketAddr = if server.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
+        Ok(Datagrams { socket: UdpSocket::bind(any)?, server, patience: self.patience })
+    }
+}
+
+/// A TCP client.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
+    mode: TourMode,
+    patience: Duration,
+}
+
+/// What a client received.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Received {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) end: End,
+}
+
+/// Why a client received no more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    /// It has all that it waited for.
+    Complete,
+    /// The server sent a FIN.
+    Eof,
+    /// The server sent an RST.
+    Reset,
+    /// Nothing came for the patience of the target.
+    Silence,
+}
+
+impl Client {
+    /// Sends all bytes.
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.set_write_timeout(Some(self.patience))?;
+        self.stream.write_all(bytes)
+    }
+
+    /// Receives until `is_complete`, EOF, a reset, or silence.
+    pub(crate) fn receive(&mut self, mut is_complete: impl FnMut(&[u8]) -> bool) -> io::Result<Received> {
+        self.receive_for(self.patience, &mut is_complete)
+    }
+
+    /// Receives this many bytes.
+    pub(crate) fn receive_bytes(&mut self, count: usize) -> io::Result<Received> {
+        self.receive(|bytes| bytes.len() >= count)
+    }
+
+    /// Receives until EOF.
+    pub(crate) fn receive_to_eof(&mut self) -> io::Result<Received> {
+        self.receive(|_| false)
+    }
+
+    /// Receives until `is_complete`, EOF, a reset, or this long a silence.
+    pub(crate) fn receive_for(
+        &mut self,
+        silence: Duration,
+        is_complete: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> io::Result<Received> {
+        self.stream.set_read_timeout(Some(silence))?;
+        let (mut bytes, mut buffer) = (Vec::new(), vec![0; 64 * 1024]);
+        let end = loop {
+            if is_complete(&bytes) {
+                break End::Complete;
+            }
+            match self.stream.read(&mut buffer) {
+                Ok(0) => break End::Eof,
+                Ok(count) => bytes.extend_from_slice(&buffer[..count]),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::Interrupted => {}
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => break End::Silence,
+                    io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => break End::Reset,
+                    _ => return Err(error),
+                },
+            }
+        };
+        Ok(Received { bytes, end })
+    }
+
+    /// Sends a line and receives its reply; the time it took. A missing or wrong reply is an error that says so.
+    ///
+    /// A greeting is read to its end, and the connection may be closed after it.
+    pub(crate) fn exchange(&mut self, line: &str) -> io::Result<Duration> {
+        let started = Instant::now();
+        let request = format!("{line}\n").into_bytes();
+        self.send(&request)?;
+        let received = match self.mode {
+            TourMode::Echo => self.receive_bytes(request.len())?,
+            TourMode::Line => self.receive(|bytes| bytes.ends_with(b"\n"))?,
+            TourMode::Greet => self.receive_greeting()?,
+        };
+        let is_right = match self.mode {
+            TourMode::Echo => received.bytes == request,
+            TourMode::Line => received.end == End::Complete,
+            TourMode::Greet => !received.bytes.is_empty(),
+        };
+        if is_right { Ok(started.elapsed()) } else { Err(self.missing_reply(&received)) }
+    }
+
+    /// Receives a greeting: to EOF, or to a silence after its first bytes.
+    pub(crate) fn receive_greeting(&mut self) -> io::Result<Received> {
+        let mut received = self.receive(|bytes| !bytes.is_empty())?;
+        if received.end == End::Complete {
+            let rest = self.receive_for(SILENCE, &mut |_| false)?;
+            received.bytes.extend(rest.bytes);
+            received.end = rest.end;
+        }
+        Ok(received)
+    }
+
+    fn missing_reply(&self, received: &Received) -> io::Error {
+        let (bytes, patience) = (received.bytes.len(), self.patience);
+        let text = match received.end {
+            End::Silence => format!("no reply within {patience:?}"),
+            End::Eof => format!("the server closed the connection after {bytes} bytes of the reply"),
+            End::Reset => format!("the server reset the connection after {bytes} bytes of the reply"),
+            End::Complete => "the reply was another text".to_owned(),
+        };
+        io::Error::other(text)
+    }
+
+    /// Sends bytes and a FIN in one segment, so that a server sees both at once.
+    pub(crate) fn send_last(&mut self, bytes: &[u8]) -> io::Result<()> {
+        SockRef::from(&self.stream).send_with_flags(bytes, MSG_MORE)?;
+        self.finish_sending()
+    }
+
+    /// Sends a FIN: no more input comes from this client, and it still waits for replies.
+    pub(crate) fn finish_sending(&self) -> io::Result<()> {
+        self.stream.shutdown(Shutdown::Write)
+    }
+
+    /// Sends an RST.
+    pub(crate) fn reset(self) -> io::Result<()> {
+        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))
+    }
+}
+
+/// A UDP client, which is not connected: it sees where a reply comes from.
+#[derive(Debug)]
+pub(crate) struct Datagrams {
+    pub(crate) socket: UdpSocket,
+    pub(crate) server: SocketAddr,
+    patience: Duration,
+}
+
+impl Datagrams {
+    /// Sends a datagram to the server.
+    pub(crate) fn send(&self, payload: &[u8]) -> io::Result<()> {
+        self.socket.send_to(payload, self.server).map(drop)
+    }
+
+    /// Receives a datagram and its source; `None` after a silence.
+    pub(crate) fn receive(&self) -> io::Result<Option<(Vec<u8>, SocketAddr)>> {
+        self.receive_for(self.patience)
+    }
+
+    /// Receives a datagram and its source; `None` after this long a silence.
+    pub(crate) fn receive_for(&self, silence: Duration) -> io::Result<Option<(Vec<u8>, SocketAddr)>> {
+        self.socket.set_read_timeout(Some(silence))?;
+        let mut buffer = vec![0; 65_536];
+        loop {
+            match self.socket.recv_from(&mut buffer) {
+                Ok((bytes, source)) => return Ok(Some((buffer[..bytes].to_vec(), source))),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => return Ok(None),
+                    // An ICMP error for an earlier datagram.
+                    io::ErrorKind::Interrupted | io::ErrorKind::ConnectionRefused => {}
+                    _ => return Err(error),
+                },
+            }
+        }
+    }
+}

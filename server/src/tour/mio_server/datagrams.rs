@@ -1,0 +1,182 @@
+//! The UDP socket of a server on mio.
+//!
+//! Packet information (`IP_PKTINFO`) says which address was asked. A reply leaves from there.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use halloo::observe::EntryKind;
+use mio::net::UdpSocket;
+
+use crate::tour::mio_server::noted_mio::{NotedPoll, UDP_SOCKET, descriptor, with_result};
+use crate::tour::mio_server::notes::{Noted, Notes};
+
+/// Replies to one source in a second. Two servers that answer each other stop at this rate.
+const REPLIES_PER_SECOND: u32 = 100;
+
+/// The longest datagram, in bytes.
+const DATAGRAM_BYTES_MAX: usize = 65_535;
+
+/// A datagram.
+pub(crate) struct Received {
+    pub(crate) payload: Vec<u8>,
+    pub(crate) source: SocketAddr,
+    /// The address that it was sent to.
+    pub(crate) destination: Option<Ipv4Addr>,
+}
+
+impl Received {
+    /// Whether a reply can reach one client: not port 0, not a group, not a broadcast address.
+    pub(crate) fn is_from_possible_client(&self) -> bool {
+        let is_group = match self.source.ip() {
+            IpAddr::V4(ip) => ip.is_multicast() || ip.is_broadcast() || ip.is_unspecified(),
+            IpAddr::V6(ip) => ip.is_multicast() || ip.is_unspecified(),
+        };
+        self.source.port() != 0 && !is_group
+    }
+}
+
+/// A UDP socket whose calls are noted.
+pub(crate) struct NotedUdpSocket {
+    socket: UdpSocket,
+    notes: Notes,
+    /// Replies to each source in the second that began at this time.
+    replies: HashMap<IpAddr, (Instant, u32)>,
+}
+
+impl NotedUdpSocket {
+    /// Registers a socket.
+    pub(crate) fn new(socket: std::net::UdpSocket, poll: &NotedPoll, notes: Notes) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        platform::ask_for_destination(&socket)?;
+        let mut socket = UdpSocket::from_std(socket);
+        let opened = Noted::UDP_SOCKET.entry(EntryKind::Bound).numbers([descriptor(&socket), 0]);
+        notes.add_with_address(opened, socket.local_addr()?);
+        poll.register(&mut socket, UDP_SOCKET, Noted::UDP_SOCKET)?;
+        Ok(Self { socket, notes, replies: HashMap::new() })
+    }
+
+    pub(crate) fn receive(&self) -> io::Result<Received> {
+        let mut payload = vec![0; DATAGRAM_BYTES_MAX];
+        let result = platform::receive(&self.socket, &mut payload);
+        let count = u64::from(result.is_ok());
+        let entry = Noted::UDP_SOCKET.entry(EntryKind::ReceiveBatch).numbers([count, 1]);
+        self.notes.add(with_result(entry, &result));
+        let (bytes, source, destination) = result?;
+        payload.truncate(bytes);
+        let entry = Noted::UDP_SOCKET.entry(EntryKind::DatagramIn).numbers([bytes as u64, 0]);
+        self.notes.add_with_address(entry, source);
+        Ok(Received { payload, source, destination })
+    }
+
+    /// Takes one reply from what a source may get in this second.
+    pub(crate) fn has_allowance(&mut self, source: IpAddr) -> bool {
+        let now = Instant::now();
+        let (since, replies) = self.replies.entry(source).or_insert((now, 0));
+        if now.duration_since(*since) >= Duration::from_secs(1) {
+            (*since, *replies) = (now, 0);
+        }
+        *replies += 1;
+        *replies <= REPLIES_PER_SECOND
+    }
+
+    /// Sends a datagram from this address. A datagram that the kernel does not accept is lost, as on the network.
+    pub(crate) fn send_from(&self, source: Option<Ipv4Addr>, payload: &[u8], target: SocketAddr) {
+        let result = platform::send_from(&self.socket, source, payload, target);
+        self.note_sent(payload, target, &result);
+    }
+
+    /// Sends a datagram. The kernel chooses the address that it leaves from.
+    pub(crate) fn send_to(&self, payload: &[u8], target: SocketAddr) {
+        let result = self.socket.send_to(payload, target);
+        self.note_sent(payload, target, &result);
+    }
+
+    fn note_sent(&self, payload: &[u8], target: SocketAddr, result: &io::Result<usize>) {
+        let count = u64::from(result.is_ok());
+        let entry = Noted::UDP_SOCKET.entry(EntryKind::SendBatch).numbers([count, 1]);
+        self.notes.add(with_result(entry, result));
+        let entry = Noted::UDP_SOCKET.entry(EntryKind::DatagramOut).numbers([payload.len() as u64, 0]);
+        self.notes.add_with_address(with_result(entry, result), target);
+    }
+}
+
+/// Packet information on Linux: `IP_PKTINFO` of ip(7).
+#[cfg(target_os = "linux")]
+mod platform {
+    use std::io::{self, IoSlice, IoSliceMut};
+    use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+    use std::os::fd::{AsFd, AsRawFd};
+
+    use nix::libc::in_pktinfo;
+    use nix::sys::socket::{
+        ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, sendmsg, setsockopt, sockopt,
+    };
+
+    pub(super) fn ask_for_destination(socket: &impl AsFd) -> io::Result<()> {
+        Ok(setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?)
+    }
+
+    pub(super) fn receive(
+        socket: &impl AsRawFd,
+        payload: &mut [u8],
+    ) -> io::Result<(usize, SocketAddr, Option<Ipv4Addr>)> {
+        let mut space = nix::cmsg_space!(in_pktinfo);
+        let mut parts = [IoSliceMut::new(payload)];
+        let message = recvmsg::<SockaddrIn>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::empty())?;
+        let source = message.address.ok_or(io::ErrorKind::InvalidData)?;
+        let destination = message.cmsgs()?.find_map(|part| match part {
+            ControlMessageOwned::Ipv4PacketInfo(info) => Some(Ipv4Addr::from_bits(u32::from_be(info.ipi_addr.s_addr))),
+            _ => None,
+        });
+        Ok((message.bytes, SocketAddrV4::from(source).into(), destination))
+    }
+
+    pub(super) fn send_from(
+        socket: &impl AsRawFd,
+        source: Option<Ipv4Addr>,
+        payload: &[u8],
+        target: SocketAddr,
+    ) -> io::Result<usize> {
+        let SocketAddr::V4(target) = target else { return Err(io::ErrorKind::Unsupported.into()) };
+        let mut info: in_pktinfo = nix::libc::in_pktinfo {
+            ipi_ifindex: 0,
+            ipi_spec_dst: nix::libc::in_addr { s_addr: source.map_or(0, |ip| ip.to_bits().to_be()) },
+            ipi_addr: nix::libc::in_addr { s_addr: 0 },
+        };
+        info.ipi_ifindex = 0;
+        let parts = [IoSlice::new(payload)];
+        let control = [ControlMessage::Ipv4PacketInfo(&info)];
+        let flags = MsgFlags::empty();
+        Ok(sendmsg(socket.as_raw_fd(), &parts, &control, flags, Some(&SockaddrIn::from(target)))?)
+    }
+}
+
+/// Elsewhere the socket is bound to one address, and every reply leaves from there.
+#[cfg(not(target_os = "linux"))]
+mod platform {
+    use std::io;
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use mio::net::UdpSocket;
+
+    pub(super) fn ask_for_destination(_: &std::net::UdpSocket) -> io::Result<()> {
+        Ok(())
+    }
+
+    pub(super) fn receive(socket: &UdpSocket, payload: &mut [u8]) -> io::Result<(usize, SocketAddr, Option<Ipv4Addr>)> {
+        let (bytes, source) = socket.recv_from(payload)?;
+        Ok((bytes, source, None))
+    }
+
+    pub(super) fn send_from(
+        socket: &UdpSocket,
+        _: Option<Ipv4Addr>,
+        payload: &[u8],
+        target: SocketAddr,
+    ) -> io::Result<usize> {
+        socket.send_to(payload, target)
+    }
+}

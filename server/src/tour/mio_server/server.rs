@@ -1,0 +1,254 @@
+//! One turn of a server on mio: poll, events, unfinished work.
+//!
+//! It has what all servers need. What the cases are about is in the rules.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use halloo::CloseReason;
+use halloo::observe::{Callback, EntryKind};
+use mio::net::TcpListener;
+use mio::{Events, Waker};
+use nix::errno::Errno;
+
+use crate::tour::mio_server::connections::{Connections, InputState, Key};
+use crate::tour::mio_server::datagrams::NotedUdpSocket;
+use crate::tour::mio_server::noted_mio::{LISTENER, NotedListener, NotedPoll, UDP_SOCKET, WAKER};
+use crate::tour::mio_server::notes::{Noted, Notes};
+use crate::tour::mio_server::rules::{Flow, Rules};
+
+/// The most bytes of one read.
+pub(crate) const READ_BYTES: usize = 2048;
+
+/// The request that takes long, and how long.
+pub(crate) const SLOW_REQUEST: &[u8] = b"work 300\n";
+pub(crate) const SLOW_REQUEST_TIME: Duration = Duration::from_millis(300);
+
+/// How long a listener without a free descriptor waits.
+const LISTENER_PAUSE: Duration = Duration::from_millis(10);
+
+/// A server on mio.
+pub(crate) struct Server {
+    pub(crate) connections: Connections,
+    pub(crate) udp: NotedUdpSocket,
+    pub(crate) notes: Notes,
+    poll: NotedPoll,
+    listener: NotedListener,
+    rules: &'static dyn Rules,
+    /// Connections with input that was not read yet, because the other clients came first.
+    deferred: VecDeque<Key>,
+    has_deferred_datagrams: bool,
+    /// When to accept again after an error.
+    accept_at: Option<Instant>,
+    results: Results,
+    finished: Receiver<(Key, &'static [u8])>,
+    stop: Arc<AtomicBool>,
+}
+
+/// Where other threads send the results of slow requests.
+#[derive(Clone)]
+pub(crate) struct Results {
+    sender: Sender<(Key, &'static [u8])>,
+    waker: Arc<Waker>,
+}
+
+impl Results {
+    pub(crate) fn send(&self, key: Key, reply: &'static [u8]) {
+        // The server may have ended: then there is no client for the reply.
+        let _ = self.sender.send((key, reply));
+        let _ = self.waker.wake();
+    }
+}
+
+/// Ends a server from another thread.
+#[derive(Clone)]
+pub(crate) struct Stopper {
+    stop: Arc<AtomicBool>,
+    waker: Arc<Waker>,
+}
+
+impl Stopper {
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = self.waker.wake();
+    }
+}
+
+impl Server {
+    /// Creates a server with these rules.
+    pub(crate) fn new(
+        listener: std::net::TcpListener,
+        udp: UdpSocket,
+        rules: &'static dyn Rules,
+        notes: Notes,
+    ) -> io::Result<Self> {
+        let poll = NotedPoll::new(notes.clone())?;
+        listener.set_nonblocking(true)?;
+        let listener = NotedListener::new(TcpListener::from_std(listener), &poll, notes.clone())?;
+        let udp = NotedUdpSocket::new(udp, &poll, notes.clone())?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let (sender, finished) = channel();
+        Ok(Self {
+            connections: Connections::new(rules),
+            udp,
+            notes,
+            poll,
+            listener,
+            rules,
+            deferred: VecDeque::new(),
+            has_deferred_datagrams: false,
+            accept_at: None,
+            results: Results { sender, waker },
+            finished,
+            stop: Arc::default(),
+        })
+    }
+
+    pub(crate) fn stopper(&self) -> Stopper {
+        Stopper { stop: Arc::clone(&self.stop), waker: Arc::clone(&self.results.waker) }
+    }
+
+    /// Serves until it is stopped. An error ends the server.
+    pub(crate) fn run(&mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(256);
+        while !self.stop.load(Ordering::Relaxed) {
+            self.turn(&mut events)?;
+        }
+        Ok(())
+    }
+
+    fn turn(&mut self, events: &mut Events) -> io::Result<()> {
+        self.poll.poll(events, self.timeout())?;
+        for event in &*events {
+            match event.token() {
+                LISTENER => self.rules.accept_clients(self)?,
+                UDP_SOCKET => self.rules.receive_datagrams(self),
+                WAKER => self.take_results(),
+                token => self.rules.on_event(self, token.into(), event)?,
+            }
+        }
+        if std::mem::take(&mut self.has_deferred_datagrams) {
+            self.rules.receive_datagrams(self);
+        }
+        // Those that are deferred again wait for the next turn.
+        for key in std::mem::take(&mut self.deferred) {
+            self.serve(key)?;
+        }
+        if self.accept_at.is_some_and(|at| at <= Instant::now()) {
+            self.accept_at = None;
+            self.rules.accept_clients(self)?;
+        }
+        self.notes.add(Noted::LOOP.entry(EntryKind::TurnEnd).numbers([1, 0]));
+        Ok(())
+    }
+
+    /// How long the poll may wait.
+    fn timeout(&self) -> Option<Duration> {
+        if self.has_deferred_datagrams || !self.deferred.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        self.accept_at.map(|at| at.saturating_duration_since(Instant::now()))
+    }
+
+    /// Accepts one client. Without a free descriptor, `failed` decides what comes next.
+    pub(crate) fn accept(&mut self, failed: fn(&mut Self)) -> io::Result<Flow> {
+        match self.listener.accept() {
+            Ok((stream, peer)) => {
+                let opened = self.connections.open(stream, peer, &self.poll, &self.notes);
+                // Input may be there already. An error is the end of this client.
+                opened.map_or(Ok(()), |key| self.serve(key))?;
+                Ok(Flow::More)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Flow::Stop),
+            Err(error) if is_lack_of_descriptors(&error) => {
+                failed(self);
+                Ok(Flow::Stop)
+            }
+            // That client has gone before it was accepted (accept(2), "Error handling").
+            Err(_) => Ok(Flow::More),
+        }
+    }
+
+    /// Tries to accept again a little later: the poll does not report the waiting clients a second time.
+    pub(crate) fn pause_listener(&mut self) {
+        let pause = u64::try_from(LISTENER_PAUSE.as_nanos()).unwrap_or_default();
+        self.notes.add(Noted::LISTENER.entry(EntryKind::Backoff).numbers([pause, 0]));
+        self.accept_at = Some(Instant::now() + LISTENER_PAUSE);
+    }
+
+    /// Receives one datagram, and replies.
+    pub(crate) fn receive_datagram(&mut self) -> Flow {
+        match self.udp.receive() {
+            Ok(datagram) => {
+                self.rules.reply(self, &datagram);
+                Flow::More
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Flow::Stop,
+            // Errors of earlier datagrams, such as ECONNREFUSED (udp(7)): the next datagram is not affected.
+            Err(_) => Flow::More,
+        }
+    }
+
+    pub(crate) fn defer_datagrams(&mut self) {
+        self.notes.add(Noted::UDP_SOCKET.entry(EntryKind::Deferred));
+        self.has_deferred_datagrams = true;
+    }
+
+    /// Serves a connection later, after all that are ready now.
+    pub(crate) fn defer(&mut self, key: Key) {
+        self.notes.add(key.noted().entry(EntryKind::Deferred));
+        self.deferred.push_back(key);
+    }
+
+    /// Sends what waits, and reads what has arrived.
+    pub(crate) fn serve(&mut self, key: Key) -> io::Result<()> {
+        self.flush(key);
+        self.rules.read_input(self, key)
+    }
+
+    /// Sends what waits. After the last reply a connection whose client has sent its FIN is closed.
+    pub(crate) fn flush(&mut self, key: Key) {
+        let Some(connection) = self.connections.find(key) else { return };
+        if self.rules.write_output(connection).is_err() {
+            self.close(key, CloseReason::Reset);
+        } else if connection.input == InputState::Ended && connection.output.is_empty() {
+            connection.stream.shutdown_write();
+            self.close(key, CloseReason::Eof);
+        }
+    }
+
+    /// Closes a connection, and drops its client's replies.
+    pub(crate) fn close(&mut self, key: Key, reason: CloseReason) {
+        self.connections.close(key, reason, &self.poll);
+    }
+
+    /// Where a thread sends the result of a slow request.
+    pub(crate) fn results(&self) -> Results {
+        self.results.clone()
+    }
+
+    /// Sends the results of slow requests to their clients.
+    fn take_results(&mut self) {
+        while let Ok((key, reply)) = self.finished.try_recv() {
+            self.notes.add(key.noted().entry(EntryKind::Message).numbers([1, reply.len() as u64]));
+            let Some(connection) = self.connections.find(key) else { continue };
+            let notes = self.notes.clone();
+            notes.callback(Callback::Notify, key.noted(), reply.len(), || {
+                connection.output.extend_from_slice(reply);
+                connection.input = InputState::Open;
+            });
+            self.defer(key);
+        }
+    }
+}
+
+/// Whether no descriptor is free (EMFILE, ENFILE), or no memory for one.
+fn is_lack_of_descriptors(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM))
+}
