@@ -190,7 +190,7 @@ Exit status:
 pub(crate) const TOUR_EXAMPLES: &str = "\
 Examples:
   halloo tour                         list the twelve cases
-  halloo tour 6                       run case 6: the mistake, and how it is right
+  halloo tour 6                       run case 6: wrong, then right
   halloo tour --against 127.0.0.1:9000
                                       try all cases on a server of your own";
 

@@ -1,4 +1,4 @@
-//! A case of the tour: its texts, its hostile client, its broken twin.
+//! A case of the tour: texts, hostile client, broken server.
 
 use std::io;
 
