@@ -5,7 +5,7 @@
 use std::fs;
 use std::iter;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use support::network::ports::unused_port;
 use support::process::server::{Server, ServerBinary};
@@ -15,9 +15,13 @@ const HALLOO: ServerBinary = ServerBinary::new(env!("CARGO_BIN_EXE_halloo"));
 const README: &str = include_str!("../../README.md");
 const RUNNING: &str = include_str!("../../docs/running.md");
 const OPERATING: &str = include_str!("../../docs/operating.md");
+const TOUR: &str = include_str!("../../docs/tour/README.md");
+
+/// The folder of the repository, in which the commands run.
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// The pages whose links are checked. Those of the other pages are links of rustdoc.
-const LINKED_PAGES: [&str; 9] = [
+const LINKED_PAGES: [&str; 10] = [
     "README.md",
     "SECURITY.md",
     "docs/running.md",
@@ -27,6 +31,7 @@ const LINKED_PAGES: [&str; 9] = [
     "docs/performance.md",
     "docs/peers.md",
     "docs/life-of-a-byte.md",
+    "docs/tour/README.md",
 ];
 
 /// The port of the server that the documented clients ask, and one that the documented servers use.
@@ -137,7 +142,11 @@ impl Substitutes {
             command = command.replace(documented, &substitute);
         }
         let mut shell = Command::new("sh");
-        shell.args(["-c", &format!("exec 2>&1\n{command}")]).env("PATH", path).env("HALLOO_EXIT_WHEN_IDLE", "100ms");
+        shell
+            .args(["-c", &format!("exec 2>&1\n{command}")])
+            .current_dir(ROOT)
+            .env("PATH", path)
+            .env("HALLOO_EXIT_WHEN_IDLE", "100ms");
         let output = shell.output().expect("a shell is there");
         let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
         // Paths first: one may contain the digits of a port.
@@ -182,7 +191,11 @@ fn assert_prints(command: &str, printed: &[String], expected: &[String]) {
 /// Runs some of the commands of a page, beside the server that its clients ask.
 #[track_caller]
 fn assert_examples(page: &str, is_chosen: impl Fn(&Example) -> bool, count_min: usize) {
-    let substitutes = Substitutes::new();
+    assert_examples_with(&Substitutes::new(), page, is_chosen, count_min);
+}
+
+#[track_caller]
+fn assert_examples_with(substitutes: &Substitutes, page: &str, is_chosen: impl Fn(&Example) -> bool, count_min: usize) {
     let _server = substitutes.start_server();
     let examples = examples(page);
     let chosen: Vec<&Example> = examples.iter().filter(|one| one.command != SERVER && is_chosen(one)).collect();
@@ -225,6 +238,18 @@ fn every_console_block_with_curl_netcat_or_python_prints_what_it_shows() {
     assert_examples(README, Example::needs_a_tool, 1);
     assert_examples(RUNNING, Example::needs_a_tool, 4);
     assert_examples(OPERATING, Example::needs_a_tool, 5);
+}
+
+#[test]
+#[ignore = "needs nc and python3"]
+fn every_console_block_of_the_tour_prints_what_it_shows() {
+    let substitutes = Substitutes::new();
+    let mut polling = Command::new("python3");
+    polling.args(["examples/polling/echo_poll.py", &substitutes.other_port]).current_dir(ROOT);
+    polling.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let polling = Server::spawn(polling);
+    polling.stdout.wait_for_line("Listening on ");
+    assert_examples_with(&substitutes, TOUR, |_| true, 2);
 }
 
 #[test]
