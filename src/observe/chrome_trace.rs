@@ -40,7 +40,7 @@ impl EntryKind {
             Self::PollBegin | Self::Drain => ("timeout_ns", ""),
             Self::PollEnd => ("events", "more"),
             Self::TurnEnd => ("progress", ""),
-            Self::Lost => ("entries", ""),
+            Self::Lost => ("entries", "same_turn"),
             Self::Readiness | Self::StaleEvent => ("flags", "event_generation"),
             Self::Existing | Self::Opened => ("descriptor", "listener_slot"),
             Self::Listening | Self::Bound | Self::Accept => ("descriptor", ""),

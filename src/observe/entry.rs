@@ -91,7 +91,7 @@ words! {
         PollEnd = "poll-end",
         /// A turn ended. Numbers: 1 if it handled something; 0.
         TurnEnd = "turn-end",
-        /// Entries are missing here. Numbers: how many; 0.
+        /// Entries are missing here. Numbers: how many; 1 if all of them are of one turn, which goes on after this entry.
         Lost = "lost",
         /// The poll reported an object. Numbers: the sum of 1 for readable, 2 for writable, 4 for read-to-end (EOF or
         /// urgent data), 8 for an error and 16 for hang-up; the lower half of the generation in the event. The entry's own

@@ -1,7 +1,8 @@
 // Builds the recording of a page from readable entries, for tests.
 
 const KINDS = `
-poll-begin timeout_ns | poll-end events more | turn-end progress | lost entries | readiness flags event_generation
+poll-begin timeout_ns | poll-end events more | turn-end progress | lost entries same_turn
+readiness flags event_generation
 stale-event flags event_generation | existing descriptor listener_slot | listening descriptor | bound descriptor
 watching descriptor interests | accept descriptor | refused per_source | full connections
 opened descriptor listener_slot | connect descriptor inherited | connected | registered | deregistered

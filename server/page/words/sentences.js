@@ -16,8 +16,9 @@ const SENTENCES = { ...LOOP_SENTENCES, ...LISTENER_SENTENCES, ...CONNECTION_SENT
  * @param recording the decoded recording
  * @param before the state before the entry; null if it is not known
  * @param {number} index
- * @returns {{title: string, kernel: ?string, decision: ?string, call: ?string, place: Object}} the step in short; what
- *   the kernel reported; what the loop decided, and why; the system call; the function and the file that did it
+ * @returns {{title: string, kernel: ?string, decision: ?string, call: ?string, place: ?Object}} the step in short; what
+ *   the kernel reported; what the loop decided, and why; the system call; the function and file, null
+ *   for another loop than the library's
  */
 export function describeEntry(recording, before, index) {
   const step = new StepFacts(recording, before, index);
@@ -28,7 +29,12 @@ export function describeEntry(recording, before, index) {
   };
 }
 
+/** The servers of `halloo tour` that are not on the library's loop, by the names of their loops. */
+const FOREIGN_LOOPS = ['twin', 'mio'];
+
+/** Null for a loop without the functions of the library. */
 function placeOf(step) {
+  if (FOREIGN_LOOPS.includes(step.loopName)) return null;
   const words = [step.objectKind];
   if (step.kind === 'callback-begin') words.unshift(`${step.callback} ${step.objectKind}`, step.callback);
   if (step.kind === 'opened' && step.first === 0) words.unshift('outbound');

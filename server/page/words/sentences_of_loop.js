@@ -386,8 +386,8 @@ function describeDrain(step) {
 function describeLost(step) {
   return {
     title: `${capitalized(countWords(step.first, 'entry', 'entries'))} missing here`,
-    decision: 'The memory of the recording was full. What happened here is not known, so states that depend on it '
-      + 'are not known either.',
+    decision: joinSentences('The memory of the recording was full. What happened here is not known, so states that '
+      + 'depend on it are not known either.', step.second === 1 && 'All of it is of one turn, which goes on.'),
   };
 }
 

@@ -110,6 +110,7 @@ export class StepFacts {
     this.objectKind = recording.objectKinds[recording.objectKind[index]];
     this.slot = recording.slot[index];
     this.loopIndex = recording.loopOf(index);
+    this.loopName = recording.loops[this.loopIndex].name;
     this.loop = state?.loops?.[this.loopIndex] ?? {};
     this.objects = state?.objects;
     /** The state of the object; empty if it is not known. */

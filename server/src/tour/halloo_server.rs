@@ -1,3 +1,78 @@
 //! The right server of the tour, on halloo's loop.
 //!
-//! It speaks the protocol of the tour.
+//! It speaks the protocol of the tour, and uses the public interface of the library only.
+
+use std::net::{TcpListener, UdpSocket};
+use std::thread;
+
+use halloo::observe::Level;
+use halloo::{Bind, Connection, EventLoop, Handle, Listen, StreamHandler, datagrams};
+
+use crate::tour::mio_server::notes::Notes;
+use crate::tour::mio_server::server::{SLOW_REQUEST, SLOW_REQUEST_TIME};
+
+/// Replies to one source in a second. Two servers that answer each other stop at this rate.
+const REPLIES_PER_SECOND: u32 = 100;
+
+/// Sends back all input. `loop_handle` reaches the loop from other threads.
+struct Echo {
+    loop_handle: Handle,
+}
+
+/// The slow request of a connection.
+#[derive(PartialEq, Eq)]
+enum SlowRequest {
+    None,
+    /// Another thread works on it. The connection is paused, so its other input waits.
+    Working,
+    /// It is done, and its reply is the next output.
+    Done,
+}
+
+impl StreamHandler for Echo {
+    type Session = SlowRequest;
+
+    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<SlowRequest> {
+        Some(SlowRequest::None)
+    }
+
+    fn on_data(&mut self, connection: &mut Connection<'_>, request: &mut SlowRequest, input: &[u8]) -> usize {
+        if *request == SlowRequest::None && input == SLOW_REQUEST {
+            *request = SlowRequest::Working;
+            connection.pause();
+            let (handle, id) = (self.loop_handle.clone(), connection.id());
+            thread::spawn(move || {
+                thread::sleep(SLOW_REQUEST_TIME);
+                // The connection may have closed: then the id finds none, also if its slot is used again.
+                let _ = handle.notify(id, 0);
+            });
+            return 0;
+        }
+        // What does not fit the outbox is not consumed, and is delivered again when there is room.
+        let sent = connection.try_write(input);
+        if sent > 0 {
+            *request = SlowRequest::None;
+        }
+        sent
+    }
+
+    fn on_notify(&mut self, connection: &mut Connection<'_>, request: &mut SlowRequest, _: u64) {
+        *request = SlowRequest::Done;
+        // The input that was not consumed is delivered again.
+        connection.resume();
+    }
+}
+
+/// Creates a loop that serves these sockets until its handle stops it.
+pub(crate) fn new(listener: TcpListener, udp: UdpSocket, notes: Notes) -> halloo::Result<EventLoop<'static>> {
+    let mut events = EventLoop::new()?;
+    events.journal_level(Level::All);
+    events.set_observer(move |turn| notes.add_turn(turn));
+    let loop_handle = events.handle();
+    events.listen(Listen::from(listener), Echo { loop_handle })?;
+    // The clients of the tour are on this machine, so the limit must hold there, too.
+    let at = Bind::from(udp).replies_per_source_per_second_max(REPLIES_PER_SECOND).limit_loopback(true);
+    // A reply leaves from the address that was asked, and none goes to an address that cannot be a client's.
+    events.bind(at, datagrams(|datagram, payload| _ = datagram.reply(payload)))?;
+    Ok(events)
+}

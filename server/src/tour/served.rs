@@ -4,19 +4,23 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::time::Duration;
-use std::{process, thread};
+use std::{fs, process, thread};
 
 use nix::sys::resource::{Resource, setrlimit};
 use socket2::SockRef;
 
 use crate::cli::flags::{TourOptions, TourServer};
-use crate::exit::{ExitError, ExitStatus};
+use crate::exit::{ExitError, ExitStatus, cause_and_hint};
 use crate::output::standard_stream;
 use crate::record::recording_file::RecordingFile;
+use crate::text::escape;
 use crate::tour::case::Case;
+use crate::tour::halloo_server;
 use crate::tour::mio_server::notes::Notes;
-use crate::tour::mio_server::rules::AllRight;
+use crate::tour::mio_server::rules::{AllRight, Rules};
 use crate::tour::mio_server::server::Server;
 
 /// The most processor time of a server, in seconds.
@@ -28,48 +32,105 @@ const MEMORY_BYTES_MAX: u64 = 1 << 30;
 /// A server that does not end by itself within this time is ended, without a recording.
 const STOP_TIME: Duration = Duration::from_secs(2);
 
+/// A server that is ready.
+struct Ready {
+    stop: Box<dyn FnOnce() + Send>,
+    serve: Box<dyn FnOnce() -> io::Result<()>>,
+}
+
 /// Serves until standard input ends, and writes the recording.
 pub(crate) fn run(case: &Case, server: TourServer, options: &TourOptions) -> Result<ExitStatus, ExitError> {
+    let file = recording_file(case, server, options)?;
     limit_process(case);
-    let cannot_serve = |error: &io::Error| ExitError::from_io("cannot serve", error);
-    let (listener, udp) = bind().map_err(|error| cannot_serve(&error))?;
-    let (tcp, at_udp) = (listener.local_addr(), udp.local_addr());
-    let (tcp, at_udp) = tcp.and_then(|tcp| Ok((tcp, at_udp?))).map_err(|error| cannot_serve(&error))?;
-    let name = match server {
-        TourServer::Twin => "twin",
-        TourServer::Mio => "mio",
-        TourServer::Halloo => "halloo",
-    };
-    let extension = if options.html { "html" } else { "json" };
-    let path = options.save.join(format!("tour-{:02}-{name}.{extension}", case.number));
-    let file = RecordingFile::check(&path, "the recording", &options.given.assignment("save"))?;
-    let rules = if server == TourServer::Twin { case.twin } else { &AllRight };
+    let cannot_serve = |error: io::Error| ExitError::from_io("cannot serve", &error);
+    let (listener, udp) = bind().map_err(cannot_serve)?;
+    let addresses = listener.local_addr().and_then(|tcp| Ok((tcp, udp.local_addr()?)));
+    let (tcp, at_udp) = addresses.map_err(cannot_serve)?;
     let notes = Notes::new();
-    let mut server = Server::new(listener, udp, rules, notes.clone()).map_err(|error| cannot_serve(&error))?;
-    let stopper = server.stopper();
+    let ready = match server {
+        TourServer::Twin => on_mio(case.twin, listener, udp, &notes),
+        TourServer::Mio => on_mio(&AllRight, listener, udp, &notes),
+        TourServer::Halloo => on_halloo(listener, udp, &notes),
+    };
+    let Ready { stop, serve } = ready.map_err(cannot_serve)?;
     thread::spawn(move || {
         // An error of standard input is its end, too.
         let _ = io::stdin().read_to_end(&mut Vec::new());
-        stopper.stop();
+        stop();
         thread::sleep(STOP_TIME);
         process::exit(ExitStatus::TimedOut as i32);
     });
     let ready = format!("READY tcp={tcp} udp={at_udp} pid={}\n", process::id());
     let written = standard_stream::stdout().write_all(ready.as_bytes());
     written.map_err(|error| ExitError::from_io("cannot write to standard output", &error))?;
-    let end = server.run();
-    file.write(&notes.recording(name))?;
+    let end = serve();
+    file.write(&notes.take_recording(name_of(server)))?;
     end.map_err(|error| ExitError::from_io("the server has ended", &error))?;
     Ok(ExitStatus::Success)
 }
 
+fn on_mio(rules: &'static dyn Rules, listener: TcpListener, udp: UdpSocket, notes: &Notes) -> io::Result<Ready> {
+    let mut server = Server::new(listener, udp, rules, notes.clone())?;
+    let stopper = server.stopper();
+    Ok(Ready { stop: Box::new(move || stopper.stop()), serve: Box::new(move || server.run()) })
+}
+
+fn on_halloo(listener: TcpListener, udp: UdpSocket, notes: &Notes) -> io::Result<Ready> {
+    let mut events = halloo_server::new(listener, udp, notes.clone())?;
+    let handle = events.handle();
+    let stop = move || {
+        // An error means that the loop has stopped.
+        let _ = handle.stop();
+    };
+    Ok(Ready { stop: Box::new(stop), serve: Box::new(move || Ok(events.run().map(drop)?)) })
+}
+
+/// The name of a server in output and in file names.
+fn name_of(server: TourServer) -> &'static str {
+    match server {
+        TourServer::Twin => "twin",
+        TourServer::Mio => "mio",
+        TourServer::Halloo => "halloo",
+    }
+}
+
+/// The path of the recording of a server.
+pub(crate) fn recording_path(case: &Case, server: TourServer, options: &TourOptions) -> PathBuf {
+    let extension = if options.html { "html" } else { "json" };
+    options.save.join(format!("tour-{:02}-{}.{extension}", case.number, name_of(server)))
+}
+
+/// The file of the recording of a server. An error if it cannot be written.
+pub(crate) fn recording_file(
+    case: &Case,
+    server: TourServer,
+    options: &TourOptions,
+) -> Result<RecordingFile, ExitError> {
+    let assignment = format!("{}FOLDER", options.given.assignment("save"));
+    let error = match fs::metadata(&options.save) {
+        Ok(folder) if folder.is_dir() => {
+            return RecordingFile::check(&recording_path(case, server, options), "the recording", &assignment);
+        }
+        Ok(_) => io::ErrorKind::NotADirectory.into(),
+        Err(error) => error,
+    };
+    let folder = escape::path(options.save.as_os_str().as_bytes());
+    let why = cause_and_hint(&error, &format!("create this folder, or choose another with {assignment}"));
+    Err(ExitError::new(ExitStatus::Unavailable, format!("cannot write recordings to {folder}: {why}")))
+}
+
 /// A mistake must not harm the machine.
 fn limit_process(case: &Case) {
-    // A limit that cannot be set is lower already.
-    let _ = setrlimit(Resource::RLIMIT_CPU, CPU_SECONDS_MAX, CPU_SECONDS_MAX);
-    let _ = setrlimit(Resource::RLIMIT_AS, MEMORY_BYTES_MAX, MEMORY_BYTES_MAX);
-    if let Some(descriptors) = case.descriptors_max {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, descriptors, descriptors);
+    let limits = [
+        (Resource::RLIMIT_CPU, CPU_SECONDS_MAX),
+        (Resource::RLIMIT_AS, MEMORY_BYTES_MAX),
+        // A server without memory aborts, and leaves no file but its recording.
+        (Resource::RLIMIT_CORE, 0),
+    ];
+    let of_case = case.descriptors_max.map(|descriptors| (Resource::RLIMIT_NOFILE, descriptors));
+    for (resource, limit) in limits.into_iter().chain(of_case) {
+        // A limit that cannot be set is lower already.
+        let _ = setrlimit(resource, limit, limit);
     }
 }
 

@@ -44,6 +44,8 @@ struct TurnWork {
     in_callbacks: u64,
     longest_callback: u64,
     in_slow_callbacks: u64,
+    /// Steps that are missing in the recording.
+    lost: u64,
     /// Whether there are entries between the poll and the end of the turn.
     has_entries: bool,
     did_something: bool,
@@ -86,6 +88,7 @@ struct SlowCallback {
 struct LongTurn {
     entry_index: usize,
     took: u64,
+    lost: u64,
     callbacks: u64,
     in_callbacks: u64,
     longest: u64,
@@ -154,6 +157,7 @@ impl<'a> LoopAnalysis<'a> {
             EntryKind::PollBegin => return self.begin_poll(index, entry),
             EntryKind::PollEnd => return self.end_poll(index, entry),
             EntryKind::TurnEnd => return self.end_turn(entry.nanoseconds, Some(entry.numbers[0] == 1)),
+            EntryKind::Lost if entry.numbers[1] == 1 => return self.lose_steps(entry.numbers[0]),
             EntryKind::Lost => return self.begin_anew(),
             _ if entry.object == Object::Peer => return,
             _ => {}
@@ -229,8 +233,11 @@ impl<'a> LoopAnalysis<'a> {
             self.now.explained = self.now.explained.saturating_add(slow.took);
         }
         if let Some(long) = self.long_turn.take() {
-            let LongTurn { entry_index, took, callbacks, in_callbacks, longest } = long;
-            let sentence = sentences::long_turn(took, callbacks, in_callbacks, longest, events);
+            let LongTurn { entry_index, took, lost, callbacks, in_callbacks, longest } = long;
+            let sentence = match lost {
+                0 => sentences::long_turn(took, callbacks, in_callbacks, longest, events),
+                _ => sentences::long_turn_with_lost_steps(took, lost, events),
+            };
             self.report_loop(FindingKind::LoopLag, entry_index, took, sentence);
             self.now.explained = self.now.explained.saturating_add(took);
         }
@@ -250,6 +257,7 @@ impl<'a> LoopAnalysis<'a> {
             self.long_turn = Some(LongTurn {
                 entry_index: turn.entry_index,
                 took,
+                lost: turn.lost,
                 callbacks: turn.callbacks,
                 in_callbacks: turn.in_callbacks.saturating_sub(turn.in_slow_callbacks),
                 longest: turn.longest_callback,
@@ -354,6 +362,19 @@ impl<'a> LoopAnalysis<'a> {
     fn report_loop(&mut self, kind: FindingKind, entry_index: usize, number: u64, sentence: String) {
         let name = sentences::name(LOOP, None);
         self.found.push(Occurrence { kind, key: LOOP, name, entry_index, number, sentence });
+    }
+
+    /// Forgets what lost steps of this turn may have ended. The turn goes on.
+    fn lose_steps(&mut self, lost: u64) {
+        self.has_lost_entries = true;
+        self.callbacks.clear();
+        let turn = &mut self.turn;
+        (turn.has_entries, turn.did_something) = (true, true);
+        turn.lost = turn.lost.saturating_add(lost);
+        turn.ready_sources.clear();
+        for history in self.objects.values_mut() {
+            history.forget_waits();
+        }
     }
 
     /// Forgets what lost entries may have ended.

@@ -616,6 +616,19 @@ mod tests {
     }
 
     #[test]
+    fn a_long_turn_is_a_loop_lag_also_if_steps_of_it_are_lost() {
+        let found = assert_threshold(100 * MS, FindingKind::LoopLag, |notes, took| {
+            notes.turn(5 * MS).ready(1).connection(1, EntryKind::Read, [64, 64]);
+            notes.note(EntryKind::Lost, Object::Loop, 0, [5_000, 1]).now += took;
+            notes.connection(1, EntryKind::Read, [5, 64]);
+            notes.turn_with(notes.now, 3);
+        });
+        let line =
+            "a turn took 100 ms, and 5000 steps of it did not fit the recording; 3 events and all timers waited ";
+        assert!(found.sentence.starts_with(line), "{found}");
+    }
+
+    #[test]
     fn after_lost_entries_only_a_connection_that_is_seen_to_open_is_judged_by_its_reads() {
         for (opens, expected) in [(true, &[FindingKind::SourceLeftReady][..]), (false, &[])] {
             let mut notes = Notes::default();

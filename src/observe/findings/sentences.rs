@@ -74,6 +74,15 @@ pub(super) fn long_turn(took: u64, callbacks: u64, in_callbacks: u64, longest: u
     }
 }
 
+/// Callbacks may be missing, so their time is not known.
+pub(super) fn long_turn_with_lost_steps(took: u64, lost: u64, waiting: u64) -> String {
+    let (turn, waiting, lost) = (time(took), counted(waiting, "event"), counted(lost, "step"));
+    format!(
+        "a turn took {turn}, and {lost} of it did not fit the recording; {waiting} and all timers waited for its end; \
+         bound the work for each object in a turn, and defer the rest to the next turn"
+    )
+}
+
 pub(super) fn late_poll(late: u64) -> String {
     format!(
         "a poll returned {} after its time; the thread had no processor, or was stopped; give the process more processor \

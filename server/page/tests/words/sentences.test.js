@@ -290,10 +290,17 @@ test('datagrams say how many came or went in one call', () => {
     'Lose a datagram of 18 bytes to 10.0.0.2:53: EPIPE');
 });
 
+test('a loop of the tour that is not the library\'s has no function of it', () => {
+  const placeIn = (name) => describeEntry(buildRecording([['poll-end', 'loop', [1]]], { loops: [name] }), null, 0).place;
+  assert.deepEqual([placeIn('twin'), placeIn('mio')], [null, null]);
+  assert.equal(placeIn('halloo').function, 'poll');
+});
+
 test('the rest of the kinds have a title of their own', () => {
   const title = (...entry) => describe(entry).title;
   assert.equal(title('lost', 'loop', [1]), '1 entry missing here');
   assert.equal(title('lost', 'loop', [1200]), '1,200 entries missing here');
+  assert.match(describe(['lost', 'loop', [5, 1]]).decision, /not known either\. All of it is of one turn, which goes on\.$/);
   assert.equal(title('existing', CLIENT, [9, 0], { address: '10.0.0.9:4000' }),
     '10.0.0.9:4000 was open before the recording begins');
   assert.equal(title('watching', 'watch 0#5', [4, 3]), 'Watch descriptor 4 for reading and writing');

@@ -1,36 +1,156 @@
-//! The journal of a server on mio, with the entries of halloo's loop.
+//! The journal of a server of the tour.
 //!
-//! It keeps all entries up to a maximum, and counts the rest.
+//! It has the entries of halloo's loop, and bounded memory: beginning and end are kept, and `Lost` is between them.
 
 use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
-use halloo::observe::{Callback, Detail, Entry, EntryKind, LoopRecording, Object, Recording};
+use halloo::observe::{Callback, Detail, Entry, EntryKind, LoopRecording, Object, Recording, TurnEntries};
 
-/// Entries that are kept. Each takes 40 bytes, and 200 bytes in a file.
-const ENTRIES_MAX: usize = 400_000;
+/// Entries of the beginning, and of the end. Together they make a file of 8 MB at most.
+const ENTRIES_OF_BEGINNING: usize = 16_000;
+const ENTRIES_OF_END: usize = 16_000;
+
+/// Entries of one turn that are kept of its beginning, and of its end. A turn without a limit has a million.
+const STEPS_OF_TURN: usize = 1_000;
 
 /// The entries of a server, shared by everything that notes some.
 #[derive(Clone)]
 pub(crate) struct Notes(Rc<RefCell<Journal>>);
 
+/// An entry with its address.
+type Note = (Entry, Option<Detail>);
+
 struct Journal {
     started: Instant,
-    entries: Vec<Entry>,
-    details: Vec<(usize, Detail)>,
+    turn: TurnNotes,
+    beginning: Vec<Note>,
+    /// The last turns.
+    end: VecDeque<Vec<Note>>,
+    end_len: usize,
+    /// How many entries between the beginning and the end are missing.
     lost: u64,
+    /// Objects that missing entries have opened, and that still exist.
+    opened: BTreeMap<(Object, u32), Note>,
+}
+
+/// The entries of the turn that goes on.
+#[derive(Default)]
+struct TurnNotes {
+    notes: Vec<Note>,
+    /// Steps that are kept only if the turn ends soon.
+    last_steps: VecDeque<Note>,
+    lost: u64,
+}
+
+impl TurnNotes {
+    /// Adds an entry. In a long turn, what opens or closes an object is kept, and so are the last other steps.
+    fn add(&mut self, note: Note) {
+        if self.notes.len() >= STEPS_OF_TURN && is_repeated(note.0.kind) {
+            self.last_steps.push_back(note);
+            if self.last_steps.len() > STEPS_OF_TURN {
+                self.last_steps.pop_front();
+                self.lost += 1;
+            }
+        } else {
+            self.take_last_steps();
+            self.notes.push(note);
+        }
+    }
+
+    fn take_last_steps(&mut self) {
+        if let (Some((first, _)), true) = (self.last_steps.front(), self.lost > 0) {
+            let lost = Entry::new(EntryKind::Lost, Object::Loop, 0, 0).numbers([self.lost, 1]);
+            self.notes.push((lost.at(first.time()), None));
+        }
+        self.lost = 0;
+        self.notes.extend(self.last_steps.drain(..));
+    }
+
+    fn take(&mut self) -> Vec<Note> {
+        self.take_last_steps();
+        std::mem::take(&mut self.notes)
+    }
+}
+
+/// Whether a connection has many entries of this kind, and none of them opens or closes it.
+fn is_repeated(kind: EntryKind) -> bool {
+    use EntryKind::{CallbackBegin, CallbackEnd, DatagramIn, DatagramOut, Read, ReceiveBatch, SendBatch, Write};
+    matches!(kind, Read | Write | CallbackBegin | CallbackEnd | ReceiveBatch | DatagramIn | SendBatch | DatagramOut)
+}
+
+impl Journal {
+    fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            turn: TurnNotes::default(),
+            beginning: Vec::new(),
+            end: VecDeque::new(),
+            end_len: 0,
+            lost: 0,
+            opened: BTreeMap::new(),
+        }
+    }
+
+    fn add(&mut self, note: Note) {
+        let is_end = note.0.kind == EntryKind::TurnEnd;
+        self.turn.add(note);
+        if is_end {
+            self.end_turn();
+        }
+    }
+
+    /// Keeps the turn, and drops the oldest turns of the end.
+    fn end_turn(&mut self) {
+        let turn = self.turn.take();
+        if self.end.is_empty() && self.beginning.len() < ENTRIES_OF_BEGINNING {
+            self.beginning.extend(turn);
+            return;
+        }
+        self.end_len += turn.len();
+        self.end.push_back(turn);
+        while self.end_len > ENTRIES_OF_END && self.end.len() > 1 {
+            for note in self.end.pop_front().unwrap_or_default() {
+                self.end_len -= 1;
+                self.lose(note);
+            }
+        }
+    }
+
+    fn lose(&mut self, (entry, detail): Note) {
+        let key = (entry.object, entry.slot);
+        match entry.kind {
+            EntryKind::Opened => _ = self.opened.insert(key, (entry, detail)),
+            EntryKind::Freed => _ = self.opened.remove(&key),
+            _ => {}
+        }
+        self.lost += if entry.kind == EntryKind::Lost { entry.numbers[0] } else { 1 };
+    }
+
+    /// All that is kept, in its order.
+    fn into_notes(mut self) -> impl Iterator<Item = Note> {
+        let turn = self.turn.take();
+        let end: Vec<Note> = self.end.into_iter().flatten().chain(turn).collect();
+        let mut gap = Vec::new();
+        if let (Some((first, _)), true) = (end.first(), self.lost > 0) {
+            let time = first.time();
+            let lost = Entry::new(EntryKind::Lost, Object::Loop, 0, 0).numbers([self.lost, 0]);
+            gap.push((lost.at(time), None));
+            gap.extend(self.opened.into_values().map(|(opened, detail)| {
+                let existing = Entry { kind: EntryKind::Existing, ..opened };
+                (existing.at(time), detail)
+            }));
+        }
+        self.beginning.into_iter().chain(gap).chain(end)
+    }
 }
 
 impl Notes {
     pub(crate) fn new() -> Self {
-        Self(Rc::new(RefCell::new(Journal {
-            started: Instant::now(),
-            entries: Vec::new(),
-            details: Vec::new(),
-            lost: 0,
-        })))
+        Self(Rc::new(RefCell::new(Journal::new())))
     }
 
     /// Adds an entry with the current time.
@@ -45,13 +165,18 @@ impl Notes {
 
     fn add_entry(&self, entry: Entry, detail: Option<Detail>) {
         let mut journal = self.0.borrow_mut();
-        if journal.entries.len() == ENTRIES_MAX {
-            journal.lost += 1;
-            return;
+        let time = journal.started.elapsed();
+        journal.add((entry.at(time), detail));
+    }
+
+    /// Adds what halloo's loop has noted in a turn.
+    pub(crate) fn add_turn(&self, turn: &TurnEntries<'_>) {
+        let mut journal = self.0.borrow_mut();
+        let mut details = turn.details.iter().peekable();
+        for (index, entry) in turn.entries.iter().enumerate() {
+            let detail = details.next_if(|(of, _)| *of as usize == index).map(|(_, detail)| detail.clone());
+            journal.add((*entry, detail));
         }
-        let (index, time) = (journal.entries.len(), journal.started.elapsed());
-        journal.details.extend(detail.map(|detail| (index, detail)));
-        journal.entries.push(entry.at(time));
     }
 
     /// Runs a part of the server as a callback of an object.
@@ -62,16 +187,14 @@ impl Notes {
         result
     }
 
-    /// The recording of everything that was noted.
-    pub(crate) fn recording(&self, name: &str) -> Recording {
-        let journal = self.0.borrow();
+    /// Takes everything that was noted.
+    pub(crate) fn take_recording(&self, name: &str) -> Recording {
+        let journal = self.0.replace(Journal::new());
         let mut recorded = LoopRecording::default();
         name.clone_into(&mut recorded.name);
-        recorded.entries.clone_from(&journal.entries);
-        recorded.details.clone_from(&journal.details);
-        if let (Some(last), true) = (journal.entries.last(), journal.lost > 0) {
-            let lost = Entry::new(EntryKind::Lost, Object::Loop, 0, 0).numbers([journal.lost, 0]);
-            recorded.entries.push(lost.at(last.time()));
+        for (index, (entry, detail)) in journal.into_notes().enumerate() {
+            recorded.entries.push(entry);
+            recorded.details.extend(detail.map(|detail| (index, detail)));
         }
         let mut recording = Recording::default();
         recording.loops.push(recorded);
