@@ -4,11 +4,13 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::cli::flags::TourMode;
+use crate::tour::positions::extend_text;
 
 /// How long a server may take for what a healthy one does within milliseconds.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
@@ -21,6 +23,13 @@ const MSG_MORE: i32 = 0;
 
 /// After this silence a greeting is complete, if the server does not close.
 const SILENCE: Duration = Duration::from_millis(300);
+
+/// Limits for a server that sends without end: no reply to these clients is longer, and none takes longer.
+const RECEIVED_BYTES_MAX: usize = 64 << 20;
+const RECEIVE_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// A client whose server takes no more input for this long has filled the buffers on the way.
+pub(crate) const FULL_AFTER: Duration = Duration::from_millis(300);
 
 /// The server under test.
 #[derive(Clone, Debug)]
@@ -40,8 +49,27 @@ pub(crate) struct Target {
 impl Target {
     /// Connects over TCP.
     pub(crate) fn connect(&self) -> io::Result<Client> {
+        self.connect_with(|_| Ok(()))
+    }
+
+    /// Connects over TCP, with buffers that are soon full if the client does not read.
+    pub(crate) fn connect_with_small_buffers(&self) -> io::Result<Client> {
+        const BUFFER_BYTES: usize = 32 * 1024;
+        const SEGMENT_BYTES: u32 = 1460;
+        self.connect_with(|socket| {
+            // A segment of the loopback device is larger than this buffer, and would wait for it.
+            socket.set_tcp_mss(SEGMENT_BYTES)?;
+            socket.set_recv_buffer_size(BUFFER_BYTES)?;
+            socket.set_send_buffer_size(BUFFER_BYTES)
+        })
+    }
+
+    fn connect_with(&self, set_options: impl FnOnce(&Socket) -> io::Result<()>) -> io::Result<Client> {
         let address = self.tcp.ok_or_else(|| io::Error::other("the server does not serve TCP"))?;
-        let stream = TcpStream::connect_timeout(&address, self.patience)?;
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        set_options(&socket)?;
+        socket.connect_timeout(&address.into(), self.patience)?;
+        let stream = TcpStream::from(socket);
         stream.set_nodelay(true)?;
         Ok(Client { stream, mode: self.mode, patience: self.patience })
     }
@@ -58,8 +86,8 @@ impl Target {
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,
-    mode: TourMode,
-    patience: Duration,
+    pub(crate) mode: TourMode,
+    pub(crate) patience: Duration,
 }
 
 /// What a client received.
@@ -86,7 +114,56 @@ impl Client {
     /// Sends all bytes.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.set_write_timeout(Some(self.patience))?;
-        self.stream.write_all(bytes)
+        self.stream.write_all(bytes).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                io::Error::other(format!("the server read no input for {:?}", self.patience))
+            }
+            _ => error,
+        })
+    }
+
+    /// Sends all bytes on a thread, while this one does something else with the client.
+    pub(crate) fn send_while<T>(
+        &mut self,
+        bytes: &[u8],
+        meanwhile: impl FnOnce(&mut Self) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let mut sender = Self { stream: self.stream.try_clone()?, mode: self.mode, patience: self.patience };
+        thread::scope(|scope| {
+            let sending = scope.spawn(move || sender.send(bytes));
+            let result = meanwhile(self);
+            if !sending.is_finished() {
+                // What it waited for will not come, and so nothing more needs to be sent.
+                let _ = self.stream.shutdown(Shutdown::Both);
+            }
+            result
+        })
+    }
+
+    /// Sends the text of positions until no buffer has room for more, at most this much of it. Receives nothing.
+    pub(crate) fn send_until_full(&mut self, bytes_max: usize) -> io::Result<Vec<u8>> {
+        const CHUNK_BYTES: usize = 64 * 1024;
+        self.stream.set_write_timeout(Some(FULL_AFTER))?;
+        let (mut text, mut sent) = (Vec::new(), 0);
+        while sent < bytes_max {
+            extend_text(&mut text, bytes_max.min(sent + CHUNK_BYTES));
+            match self.stream.write(&text[sent..]) {
+                Ok(bytes) => {
+                    sent += bytes;
+                    // The time was over, and only a part of the bytes had found room.
+                    if sent < text.len() {
+                        break;
+                    }
+                }
+                Err(error) => match error.kind() {
+                    io::ErrorKind::Interrupted => {}
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => break,
+                    _ => return Err(error),
+                },
+            }
+        }
+        text.truncate(sent);
+        Ok(text)
     }
 
     /// Receives until `is_complete`, EOF, a reset, or silence.
@@ -110,11 +187,26 @@ impl Client {
         silence: Duration,
         is_complete: &mut dyn FnMut(&[u8]) -> bool,
     ) -> io::Result<Received> {
+        self.receive_more(Vec::new(), silence, is_complete)
+    }
+
+    /// Receives what follows these bytes.
+    pub(crate) fn receive_more(
+        &mut self,
+        mut bytes: Vec<u8>,
+        silence: Duration,
+        is_complete: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> io::Result<Received> {
         self.stream.set_read_timeout(Some(silence))?;
-        let (mut bytes, mut buffer) = (Vec::new(), vec![0; 64 * 1024]);
+        let mut buffer = vec![0; 64 * 1024];
+        let started = Instant::now();
         let end = loop {
             if is_complete(&bytes) {
                 break End::Complete;
+            }
+            if bytes.len() > RECEIVED_BYTES_MAX || started.elapsed() > RECEIVE_TIME_MAX {
+                let (bytes, time) = (bytes.len(), started.elapsed());
+                return Err(io::Error::other(format!("the server sent {bytes} bytes in {time:?}, without an end")));
             }
             match self.stream.read(&mut buffer) {
                 Ok(0) => break End::Eof,
@@ -135,8 +227,17 @@ impl Client {
     /// A greeting is read to its end, and the connection may be closed after it.
     pub(crate) fn exchange(&mut self, line: &str) -> io::Result<Duration> {
         let started = Instant::now();
+        self.exchange_to_end(line).map(|_| started.elapsed())
+    }
+
+    /// Does what `exchange` does, and returns how the reply ended.
+    pub(crate) fn exchange_to_end(&mut self, line: &str) -> io::Result<End> {
         let request = format!("{line}\n").into_bytes();
-        self.send(&request)?;
+        match self.send(&request) {
+            // The greeting has come, and the server has closed.
+            Err(_) if self.mode == TourMode::Greet => {}
+            sent => sent?,
+        }
         let received = match self.mode {
             TourMode::Echo => self.receive_bytes(request.len())?,
             TourMode::Line => self.receive(|bytes| bytes.ends_with(b"\n"))?,
@@ -147,7 +248,7 @@ impl Client {
             TourMode::Line => received.end == End::Complete,
             TourMode::Greet => !received.bytes.is_empty(),
         };
-        if is_right { Ok(started.elapsed()) } else { Err(self.missing_reply(&received)) }
+        if is_right { Ok(received.end) } else { Err(self.missing_reply(&received)) }
     }
 
     /// Receives a greeting: to EOF, or to a silence after its first bytes.
@@ -159,6 +260,15 @@ impl Client {
             received.end = rest.end;
         }
         Ok(received)
+    }
+
+    /// Waits until something was received, and leaves it in the receive buffer.
+    pub(crate) fn wait_for_input(&self) -> io::Result<()> {
+        self.stream.set_read_timeout(Some(self.patience))?;
+        match self.stream.peek(&mut [0]) {
+            Ok(1..) => Ok(()),
+            _ => Err(io::Error::other(format!("no reply within {:?}", self.patience))),
+        }
     }
 
     fn missing_reply(&self, received: &Received) -> io::Error {

@@ -5,6 +5,7 @@
 //! | `case` | what a case is, and the verdict of its hostile client |
 //! | `cases` | the twelve: texts, hostile client, mistake |
 //! | `client` | what hostile clients are made of |
+//! | `positions` | text whose bytes show their positions, and the replies to it |
 //! | `mio_server` | the server on mio, in which each case has one rule |
 //! | `halloo_server` | the right server, on halloo's loop |
 //! | `served` | one of these servers, as a process of its own |
@@ -14,6 +15,7 @@ mod cases;
 mod client;
 mod halloo_server;
 mod mio_server;
+mod positions;
 mod served;
 
 use crate::cli::flags::TourOptions;

@@ -29,6 +29,9 @@ const CPU_SECONDS_MAX: u64 = 60;
 /// The most memory of a server, in bytes.
 const MEMORY_BYTES_MAX: u64 = 1 << 30;
 
+/// The send buffer of a connection, in bytes: more than what case 3 sends, and less than case 5 does.
+const SEND_BUFFER_BYTES: usize = 256 * 1024;
+
 /// A server that does not end by itself within this time is ended, without a recording.
 const STOP_TIME: Duration = Duration::from_secs(2);
 
@@ -139,6 +142,7 @@ fn bind() -> io::Result<(TcpListener, UdpSocket)> {
     const TRIES: u32 = 20;
     for tries in (0..TRIES).rev() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        SockRef::from(&listener).set_send_buffer_size(SEND_BUFFER_BYTES)?;
         let port = listener.local_addr()?.port();
         // The address of all devices, so that a reply may leave from the wrong one.
         let any = if cfg!(target_os = "linux") { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };

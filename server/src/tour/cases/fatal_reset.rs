@@ -1,9 +1,11 @@
 //! Case 6: a reset that ends the server.
 
-use std::io;
+use std::time::{Duration, Instant};
+use std::{io, thread};
 
+use crate::cli::flags::TourMode;
 use crate::tour::case::{Case, Verdict};
-use crate::tour::client::Target;
+use crate::tour::client::{Client, Target};
 use crate::tour::mio_server::connections::Key;
 use crate::tour::mio_server::rules::{Flow, Rules};
 use crate::tour::mio_server::server::Server;
@@ -12,32 +14,131 @@ pub(super) const CASE: Case = Case {
     number: 6,
     name: "fatal-reset",
     title: "a reset that ends the server",
-    mistake: "",
-    explanation: ["", "", "", "", ""],
-    reading: &[],
+    mistake: "The server takes the error of one connection for its own, and ends.",
+    explanation: [
+        "A client can end its connection with an RST at any time: the next read or write fails with ECONNRESET.",
+        "The twin returns this error from its loop, and so the server ends, with all its clients.",
+        "The hostile client reset a connection, and after that no client was served.",
+        "The right server closes this one connection, and goes on with the next event.",
+        "In production one port scan, or one phone that loses its network, ends the service for all clients.",
+    ],
+    reading: &[
+        "POSIX.1-2017, recv(), section \"ERRORS\", ECONNRESET",
+        "send(2), section \"ERRORS\", ECONNRESET and EPIPE",
+        "accept(2), section \"Error handling\"",
+        "RFC 9293, section 3.5.3, \"Reset Processing\"",
+    ],
     descriptors_max: None,
     attack,
     twin: &Twin,
 };
 
-/// Clients that reset their connections.
-const RESETS: usize = 16;
+/// How often each way is tried.
+const ROUNDS: usize = 4;
+
+/// What a client sends without reading in the last way, at most.
+const SENT_BYTES_MAX: usize = 16 << 20;
+
+/// A server that is ending is asked again after this time.
+const RETRY_AFTER: Duration = Duration::from_millis(10);
+
+/// A way to reset a connection.
+struct Way {
+    /// When the RST is sent.
+    when: &'static str,
+    reset: fn(&Target) -> io::Result<()>,
+    /// Whether it takes a wait, and so is tried once.
+    waits: bool,
+}
+
+/// In each of them at most one connection waits to be accepted.
+const WAYS: [Way; 5] = [
+    Way {
+        when: "after the reply to a line",
+        reset: |target| {
+            let mut client = target.connect()?;
+            client.exchange("hello")?;
+            client.reset()
+        },
+        waits: false,
+    },
+    Way {
+        when: "with the reply unread",
+        reset: |target| {
+            let mut client = target.connect()?;
+            client.send(b"hello\n")?;
+            client.wait_for_input()?;
+            client.reset()
+        },
+        waits: false,
+    },
+    Way {
+        when: "right after a line",
+        reset: |target| {
+            let mut client = target.connect()?;
+            client.exchange("hello")?;
+            // A server that has greeted may have closed.
+            let _ = client.send(b"hello again\n");
+            client.reset()
+        },
+        waits: false,
+    },
+    Way { when: "right after the connection was made", reset: |target| target.connect()?.reset(), waits: false },
+    Way {
+        when: "while replies wait that the client does not read",
+        reset: |target| {
+            let mut client = target.connect_with_small_buffers()?;
+            client.exchange("hello")?;
+            client.send_until_full(SENT_BYTES_MAX)?;
+            client.reset()
+        },
+        waits: true,
+    },
+];
 
 fn attack(target: &Target) -> io::Result<Verdict> {
-    let sent = format!("{RESETS} clients sent a line, read the reply, and reset their connections");
-    for number in 0..RESETS {
-        let mut client = target.connect()?;
-        client.exchange("hello")?;
-        client.reset()?;
-        let served = target.connect().and_then(|mut next| next.exchange("still there?"));
-        if let Err(error) = served {
-            return Ok(Verdict::fail(
-                sent,
-                format!("after {} resets the next client was not served: {error}", number + 1),
-            ));
+    // A greeting fills no buffer, and takes a silence to its end.
+    let (ways, rounds) = if target.mode == TourMode::Greet { (&WAYS[..4], 1) } else { (&WAYS[..], ROUNDS) };
+    let mut resets = 0;
+    for (round, way) in (0..rounds).flat_map(|round| ways.iter().map(move |way| (round, way))) {
+        if way.waits && round > 0 {
+            continue;
+        }
+        let mut kept = target.connect()?;
+        if target.mode != TourMode::Greet {
+            kept.exchange("hello")?;
+        }
+        resets += 1;
+        if let Err(came) = (way.reset)(target).and_then(|()| check(target, kept)) {
+            let sent = format!("an RST {}, as reset number {resets}", way.when);
+            return Ok(Verdict::fail(sent, diagnose(target, &came)));
         }
     }
-    Ok(Verdict::pass(sent, "the client after each of them got its reply"))
+    let sent = format!("{resets} RSTs in {} ways, each from another client", ways.len());
+    Ok(Verdict::pass(sent, "after each, a client that was connected before and a new one got their replies"))
+}
+
+/// Both a client that was connected before and a new one are served.
+fn check(target: &Target, mut kept: Client) -> io::Result<()> {
+    let of_client = |client, error| io::Error::other(format!("{client} was not served: {error}"));
+    kept.exchange("still there?").map_err(|error| of_client("a client that was connected before", error))?;
+    let mut new = target.connect()?;
+    new.exchange("hello").map(drop).map_err(|error| of_client("a new client", error))
+}
+
+/// Finds out whether the server is gone. It may be ending now.
+fn diagnose(target: &Target, error: &io::Error) -> String {
+    let started = Instant::now();
+    while started.elapsed() < target.patience {
+        match target.connect().and_then(|mut client| client.exchange("hello")) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                return "the server is gone (connection refused)".to_owned();
+            }
+            Err(_) => thread::sleep(RETRY_AFTER),
+            Ok(_) => return format!("{error}, and later ones were"),
+        }
+    }
+    format!("{error}, and no later one was")
 }
 
 /// The server with this mistake.

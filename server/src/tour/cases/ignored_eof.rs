@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::tour::case::{Case, Verdict};
-use crate::tour::client::Target;
+use crate::tour::client::{End, Target};
 use crate::tour::mio_server::connections::Key;
 use crate::tour::mio_server::rules::{Flow, Rules};
 use crate::tour::mio_server::server::Server;
@@ -12,17 +12,49 @@ pub(super) const CASE: Case = Case {
     number: 4,
     name: "ignored-eof",
     title: "EOF taken for \"nothing now\"",
-    mistake: "",
-    explanation: ["", "", "", "", ""],
-    reading: &[],
+    mistake: "The server takes a read of 0 bytes for \"nothing now\", and keeps the connection.",
+    explanation: [
+        "A read of 0 bytes means that the client has sent a FIN: no input comes any more.",
+        "The twin takes it for \"nothing now\", which is EAGAIN, and waits for an event that never comes.",
+        "The hostile client sent a FIN and got none back: at the server its connection stays open.",
+        "The right server sends what is left, closes the connection, and so frees its descriptor.",
+        "In production connections in state CLOSE_WAIT pile up, until accept fails with EMFILE.",
+    ],
+    reading: &[
+        "read(2), section \"RETURN VALUE\"",
+        "recv(2), section \"RETURN VALUE\"",
+        "RFC 9293, section 3.6, \"Closing a Connection\"",
+    ],
     descriptors_max: None,
     attack,
     twin: &Twin,
 };
 
 fn attack(target: &Target) -> io::Result<Verdict> {
-    drop(target.connect()?);
-    Ok(Verdict::cannot_be_judged("", "not written yet"))
+    let sent = "a line and, after its reply, a FIN";
+    let mut client = target.connect()?;
+    let reply_end = client.exchange_to_end("hello")?;
+    client.finish_sending()?;
+    if client.receive_to_eof()?.end == End::Silence {
+        return Ok(Verdict::fail(sent, describe_leak(target)));
+    }
+    let mut silent = target.connect()?;
+    silent.finish_sending()?;
+    let received = silent.receive_to_eof()?;
+    if received.end == End::Silence {
+        return Ok(Verdict::fail("a FIN, and nothing before it", describe_leak(target)));
+    }
+    let sent = format!("{sent}; from another client only a FIN");
+    if reply_end == End::Complete || reply_end == End::Silence || received.bytes.is_empty() {
+        return Ok(Verdict::pass(sent, "EOF to both"));
+    }
+    let reason = "EOF after each greeting: the server may close before it sees a FIN; an echo or line mode shows more";
+    Ok(Verdict::cannot_be_judged(sent, reason))
+}
+
+fn describe_leak(target: &Target) -> String {
+    let patience = target.patience;
+    format!("no EOF within {patience:?}: each such client costs the server a descriptor until it ends")
 }
 
 /// The server with this mistake.

@@ -2,26 +2,67 @@
 
 use std::io::{self, Write};
 
+use crate::cli::flags::TourMode;
 use crate::tour::case::{Case, Verdict};
 use crate::tour::client::Target;
 use crate::tour::mio_server::connections::Connection;
 use crate::tour::mio_server::rules::Rules;
+use crate::tour::positions::receive_replies_with_one_more;
 
 pub(super) const CASE: Case = Case {
     number: 5,
     name: "partial-write",
     title: "partial write lost",
-    mistake: "",
-    explanation: ["", "", "", "", ""],
-    reading: &[],
+    mistake: "The server takes a write for complete, and drops what the kernel did not accept.",
+    explanation: [
+        "A write to a non-blocking socket accepts what fits into the send buffer, and returns how much that was.",
+        "The twin ignores this number and clears its output, so the rest is never sent.",
+        "The hostile client sent without reading, then read, and found bytes missing in the middle.",
+        "The right server keeps the rest, writes it when the socket is writable, and reads no more meanwhile.",
+        "In production long replies arrive damaged or too short, and only at clients that read slowly.",
+    ],
+    reading: &[
+        "write(2), section \"RETURN VALUE\"",
+        "send(2), section \"DESCRIPTION\", nonblocking I/O mode",
+        "epoll(7), section \"Questions and answers\", on EAGAIN and EPOLLET",
+    ],
     descriptors_max: None,
     attack,
     twin: &Twin,
 };
 
+/// What clients send without reading, one after the other, until the buffers on the way do not hold it.
+const SENT_BYTES_MAX: [usize; 3] = [1 << 20, 4 << 20, 16 << 20];
+
+/// More than the send buffer of a server holds, as kernels are set up.
+const REPLY_BYTES_MIN: usize = 8 << 20;
+
 fn attack(target: &Target) -> io::Result<Verdict> {
-    drop(target.connect()?);
-    Ok(Verdict::cannot_be_judged("", "not written yet"))
+    if target.mode == TourMode::Greet {
+        let reason = "a greeting is too short to fill the send buffer of a server; an echo or line mode shows more";
+        return Ok(Verdict::cannot_be_judged("nothing", reason));
+    }
+    let (mut sent, mut came, mut bytes) = (String::new(), String::new(), 0);
+    for bytes_max in SENT_BYTES_MAX {
+        let mut client = target.connect_with_small_buffers()?;
+        let text = client.send_until_full(bytes_max)?;
+        let is_full = text.len() < bytes_max;
+        let until = if is_full { ", until the server took no more" } else { "" };
+        sent = format!("{} bytes without reading{until}", text.len());
+        let replies = receive_replies_with_one_more(&mut client, text)?;
+        if !replies.are_complete {
+            return Ok(Verdict::fail(sent, replies.description));
+        }
+        (came, bytes) = (replies.description, replies.bytes);
+        if is_full {
+            return Ok(Verdict::pass(sent, came));
+        }
+    }
+    if bytes >= REPLY_BYTES_MIN {
+        return Ok(Verdict::pass(sent, came));
+    }
+    let reason = format!("{came}, which are {bytes} bytes; only longer replies fill the send buffer of a server");
+    Ok(Verdict::cannot_be_judged(sent, reason))
 }
 
 /// The server with this mistake.
