@@ -107,12 +107,17 @@ fn try_parse(arguments: &[OsString], overruled: &[OverruledVariable]) -> Result<
     Ok(overruled.map_or(Parsed::Invocation(invocation), Parsed::Overruled))
 }
 
-/// The text of `--help` or `--version`, with styles if the terminal supports them and `NO_COLOR` is not set.
+/// The text of `--help` or `--version`.
 fn help_text(help: &clap::Error) -> String {
-    let (text, variable) = (help.render(), std::env::var_os);
+    let text = help.render();
+    if stdout_has_styles() { text.ansi().to_string() } else { text.to_string() }
+}
+
+/// Whether standard output is a terminal that supports styles, and `NO_COLOR` is not set.
+pub(crate) fn stdout_has_styles() -> bool {
+    let variable = std::env::var_os;
     let has_styles = io::stdout().is_terminal() && variable("TERM").is_some_and(|terminal| terminal != "dumb");
-    let is_plain = variable("NO_COLOR").is_some_and(|value| !value.is_empty());
-    if has_styles && !is_plain { text.ansi().to_string() } else { text.to_string() }
+    has_styles && variable("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 fn without_variable(argument: Arg) -> Arg {

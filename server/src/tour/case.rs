@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::text::escape;
 use crate::tour::client::Target;
 use crate::tour::mio_server::rules::Rules;
 
@@ -25,6 +26,19 @@ pub(crate) struct Case {
     pub(crate) attack: fn(&Target) -> io::Result<Verdict>,
     /// The rules of a server with the mistake.
     pub(crate) twin: &'static dyn Rules,
+}
+
+impl Case {
+    /// Whether the hostile client uses UDP. All others use TCP.
+    pub(crate) fn uses_udp(&self) -> bool {
+        matches!(self.number, 2 | 12)
+    }
+
+    /// What to read, as a JSON array.
+    pub(crate) fn reading_as_json(&self) -> String {
+        let texts: Vec<String> = self.reading.iter().map(|text| escape::json(text.as_bytes())).collect();
+        format!("[{}]", texts.join(","))
+    }
 }
 
 /// What a hostile client found.

@@ -1,6 +1,6 @@
 //! `halloo view`: prints the findings of a recording, and writes its page.
 
-mod recording_parser;
+pub(crate) mod recording_parser;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};

@@ -1,0 +1,202 @@
+//! `--against`: the hostile clients against another server, a verdict for each.
+//!
+//! A case is tried only while the server serves a calm client.
+
+pub(crate) mod first_contact;
+
+use std::io;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+
+use crate::cli::flags::{TourMode, TourOptions};
+use crate::exit::{ExitError, ExitStatus, cause_and_hint};
+use crate::text::address::Address;
+use crate::text::escape;
+use crate::tour::case::{Case, Outcome, Verdict};
+use crate::tour::client::{PATIENCE, Target};
+use crate::tour::screen::{Screen, plain};
+
+/// The most time of one case. Each wait of a client has a deadline of its own, but a server may drip bytes for ever.
+const CASE_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// Between two tries to reach a server that may be starting again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Tries cases on a server, and prints a verdict for each as it is found.
+pub(crate) fn run(
+    address: &Address,
+    cases: &[&'static Case],
+    options: &TourOptions,
+    screen: &mut Screen,
+) -> Result<ExitStatus, ExitError> {
+    if !options.json {
+        screen.paragraph("", &expectation(address, options));
+    }
+    let slow_request = format!("{}\n", options.slow).into_bytes();
+    let (target, note) = first_contact::find(address, options.mode, slow_request)?;
+    if !options.json {
+        if let Some(note) = &note {
+            screen.paragraph("", &format!("Note: {note}. Cases of that protocol cannot be judged."));
+        }
+        screen.line("");
+    }
+    let mut counts = [0; 3];
+    // How the server was lost, and the command for the rest.
+    let mut lost: Option<(String, String)> = None;
+    for (index, case) in cases.iter().enumerate() {
+        if !options.json {
+            screen.print(&format!("{:2} {:15} ", case.number, case.name));
+        }
+        if lost.is_none() && index > 0 {
+            lost = lost_server(&target, cases[index - 1]).map(|how| {
+                let rest: Vec<String> = cases[index..].iter().map(|case| case.number.to_string()).collect();
+                let command = format!("halloo tour --against {address}{} {}", mode_flag(options.mode), rest.join(" "));
+                (format!("not judged: {how}"), command)
+            });
+        }
+        let verdict = match (&lost, missing_protocol(case, &target, note.as_deref())) {
+            (Some((how, command)), _) => {
+                Verdict::cannot_be_judged("", format!("{how}; start it again and run {command}"))
+            }
+            (None, Some(reason)) => Verdict::cannot_be_judged("", reason),
+            (None, None) => judge(case, &target),
+        };
+        counts[verdict.outcome as usize] += 1;
+        if options.json {
+            screen.line(&as_json(case, &verdict));
+        } else {
+            let is_noted = lost.is_some() || missing_protocol(case, &target, note.as_deref()).is_some();
+            print_verdict(case, &verdict, is_noted, screen);
+        }
+        if !screen.is_open() {
+            break;
+        }
+    }
+    let [passed, failed, unjudged] = counts;
+    if !options.json {
+        screen.line("");
+        if let Some((how, command)) = &lost {
+            screen.paragraph("Note: ", &format!("{how}. Start it again and run:"));
+            screen.line(&format!("  {command}\n"));
+        }
+        screen.line(&format!("{passed} passed, {failed} failed, {unjudged} cannot be judged"));
+    }
+    Ok(if failed == 0 { ExitStatus::Success } else { ExitStatus::Mismatch })
+}
+
+/// What the server is expected to do.
+fn expectation(address: &Address, options: &TourOptions) -> String {
+    let mode = match options.mode {
+        TourMode::Echo => {
+            "sends back all input, over UDP each datagram; after the client's EOF it sends the rest and closes"
+        }
+        TourMode::Line => {
+            "replies to each line with one line, over UDP to each datagram; after the client's EOF it closes"
+        }
+        TourMode::Greet => {
+            "greets each client, at once or after its first bytes, over UDP for each datagram; it may close then"
+        }
+    };
+    let slow = escape::excerpt(&options.slow);
+    format!(
+        "Expected of the server at {address} (--mode {}): it {mode}. It replies to the line \"{slow}\" (--slow) after \
+         about 300 ms, and serves other clients meanwhile; without such a line, the cases that need one cannot be judged.",
+        first_contact::name(options.mode)
+    )
+}
+
+fn mode_flag(mode: TourMode) -> String {
+    if mode == TourMode::Echo { String::new() } else { format!(" --mode {}", first_contact::name(mode)) }
+}
+
+/// Why a case cannot be judged, if the server does not serve its protocol.
+fn missing_protocol(case: &Case, target: &Target, note: Option<&str>) -> Option<String> {
+    let is_served = if case.uses_udp() { target.udp.is_some() } else { target.tcp.is_some() };
+    let reason = note.unwrap_or("the server does not serve its protocol");
+    (!is_served).then(|| reason.to_owned())
+}
+
+/// Runs the hostile client of a case.
+pub(crate) fn judge(case: &'static Case, target: &Target) -> Verdict {
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let its_target = target.clone();
+    let client = thread::Builder::new().spawn(move || sender.send((case.attack)(&its_target)));
+    let found = match client {
+        Ok(_) => receiver.recv_timeout(CASE_TIME_MAX),
+        Err(error) => Ok(Err(error)),
+    };
+    match found {
+        Ok(Ok(Verdict { outcome, sent, came })) => Verdict { outcome, sent: plain(&sent), came: plain(&came) },
+        Ok(Err(error)) if is_of_this_machine(&error) => {
+            let reason = cause_and_hint(&error, "try again when less runs on this machine");
+            Verdict::cannot_be_judged("", format!("this machine has no room for the clients of the case: {reason}"))
+        }
+        Ok(Err(error)) => Verdict::fail("the requests of the case, not to their end", plain(&error.to_string())),
+        Err(mpsc::RecvTimeoutError::Timeout) => {
+            Verdict::cannot_be_judged("the requests of the case", format!("no end within {CASE_TIME_MAX:?}"))
+        }
+        Err(mpsc::RecvTimeoutError::Disconnected) => {
+            Verdict::cannot_be_judged("", "the hostile client ended by an error of its own; please report it")
+        }
+    }
+}
+
+/// Whether an error says nothing about the server: the clients had no descriptor, port or memory.
+fn is_of_this_machine(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    let of_this_machine =
+        [Errno::EMFILE, Errno::ENFILE, Errno::EADDRNOTAVAIL, Errno::ENOBUFS, Errno::ENOMEM, Errno::EAGAIN];
+    errno.is_some_and(|errno| of_this_machine.contains(&errno))
+}
+
+/// How the server was lost in the last case; `None` if it serves a calm client.
+fn lost_server(target: &Target, last: &Case) -> Option<String> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let error = exchange(target).err()?;
+        if Instant::now() >= deadline {
+            let number = last.number;
+            return Some(match error.kind() {
+                io::ErrorKind::ConnectionRefused => format!("the server is gone after case {number}"),
+                _ => format!("the server serves no client after case {number}: {}", plain(&error.to_string())),
+            });
+        }
+        // A supervisor may be starting it again.
+        thread::sleep(RETRY_INTERVAL);
+    }
+}
+
+/// One calm exchange.
+fn exchange(target: &Target) -> io::Result<()> {
+    if target.tcp.is_some() {
+        return target.connect()?.exchange("still there?").map(drop);
+    }
+    let reply = target.udp.and_then(|address| first_contact::datagram_reply(target, address));
+    reply.map(drop).ok_or_else(|| io::Error::other("no reply over UDP"))
+}
+
+/// The rest of the line that began with the name of the case; for what is not a pass, also why, unless a note has that.
+fn print_verdict(case: &Case, verdict: &Verdict, is_noted: bool, screen: &mut Screen) {
+    let word = screen.verdict(verdict.outcome);
+    screen.line(&word);
+    if verdict.outcome == Outcome::Pass || is_noted {
+        return;
+    }
+    if !verdict.sent.is_empty() {
+        screen.paragraph("     sent  ", &verdict.sent);
+    }
+    let label = if verdict.outcome == Outcome::Fail { "     came  " } else { "     why   " };
+    screen.paragraph(label, &verdict.came);
+    screen.paragraph("     read  ", &format!("halloo tour {}; {}", case.number, case.reading.join("; ")));
+}
+
+/// One line of JSON.
+fn as_json(case: &Case, Verdict { outcome, sent, came }: &Verdict) -> String {
+    let json = |text: &str| escape::json(text.as_bytes());
+    let (number, name, verdict) = (case.number, json(case.name), json(outcome.as_str()));
+    let (sent, received, read) = (json(sent), json(came), case.reading_as_json());
+    format!(r#"{{"case":{number},"name":{name},"verdict":{verdict},"sent":{sent},"came":{received},"read":{read}}}"#)
+}

@@ -1,0 +1,248 @@
+//! One case: with the mistake, then without it, and why.
+//!
+//! Its recordings appear under their names only when they are whole and named.
+
+mod server_process;
+mod source_lines;
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use halloo::observe::{self, Finding, Recording};
+
+use crate::cli::flags::{TourMode, TourOptions};
+use crate::exit::{ExitError, ExitStatus, cause_and_hint};
+use crate::record::recording_file::RecordingFile;
+use crate::text::escape;
+use crate::tour::against;
+use crate::tour::case::{Case, Outcome, Verdict};
+use crate::tour::client::{PATIENCE, Target};
+use crate::tour::guided::server_process::{Ended, ServerProcess, Workplace};
+use crate::tour::guided::source_lines::SourceLines;
+use crate::tour::mio_server::server::SLOW_REQUEST;
+use crate::tour::screen::Screen;
+
+/// The two servers of a case, by their names on the command line, with what to call them and what they should do.
+const SERVERS: [(&str, &str, Outcome); 2] =
+    [("twin", "With the mistake, on mio", Outcome::Fail), ("halloo", "Without it, on halloo's loop", Outcome::Pass)];
+
+/// Runs cases, one after the other.
+pub(crate) fn run(
+    cases: &[&'static Case],
+    options: &TourOptions,
+    screen: &mut Screen,
+) -> Result<ExitStatus, ExitError> {
+    let choice = "--save FOLDER";
+    for (case, (server, ..)) in cases.iter().flat_map(|case| SERVERS.map(|server| (case, server))) {
+        RecordingFile::check(&file_path(case, server, options), "the recording", choice)?;
+    }
+    let workplace = Workplace::create(&options.save)?;
+    let status = run_in(&workplace, cases, options, screen);
+    workplace.clear();
+    status
+}
+
+fn run_in(
+    workplace: &Workplace,
+    cases: &[&'static Case],
+    options: &TourOptions,
+    screen: &mut Screen,
+) -> Result<ExitStatus, ExitError> {
+    let mut status = ExitStatus::Success;
+    for (index, case) in cases.iter().enumerate() {
+        if index > 0 && !options.json {
+            screen.line("\n");
+        }
+        let results = run_case(case, workplace, options, screen)?;
+        if !screen.is_open() {
+            break;
+        }
+        if results.iter().any(|(result, expected)| result.verdict.outcome != *expected) {
+            status = ExitStatus::Mismatch;
+        }
+    }
+    Ok(status)
+}
+
+/// What one server did.
+struct TourResult {
+    server: &'static str,
+    verdict: Verdict,
+    /// The error that ended it.
+    error: Option<String>,
+    unfinished: PathBuf,
+    recording: Recording,
+    findings: Vec<Finding>,
+}
+
+/// Runs a case with both servers, and prints all about it.
+fn run_case(
+    case: &'static Case,
+    workplace: &Workplace,
+    options: &TourOptions,
+    screen: &mut Screen,
+) -> Result<Vec<(TourResult, Outcome)>, ExitError> {
+    if !options.json {
+        screen.line(&format!("Case {}, {}: {}\n", case.number, case.name, case.title));
+        screen.paragraph("", case.mistake);
+    }
+    let mut results = Vec::new();
+    for (server, title, expected) in SERVERS {
+        if !options.json {
+            screen.line(&format!("\n{title}:"));
+        }
+        let result = run_server(case, server, workplace)?;
+        if !options.json {
+            print_result(&result, expected, screen);
+        }
+        if !screen.is_open() {
+            return Ok(results);
+        }
+        results.push((result, expected));
+    }
+    let files: Vec<PathBuf> = SERVERS.iter().map(|(server, ..)| file_path(case, server, options)).collect();
+    if options.json {
+        screen.line(&as_json(case, &results, &files));
+    } else {
+        print_lines(case, screen);
+        print_recordings(&results, &files, options, screen);
+    }
+    if screen.is_open() {
+        for ((result, _), file) in results.iter().zip(&files) {
+            finish(result, file, options.html)?;
+        }
+    }
+    Ok(results)
+}
+
+/// Runs the hostile client of a case against one of its servers.
+fn run_server(case: &'static Case, server: &'static str, workplace: &Workplace) -> Result<TourResult, ExitError> {
+    let process = ServerProcess::start(case, server, workplace)?;
+    let target = Target {
+        tcp: Some(process.address),
+        udp: Some(process.address),
+        mode: TourMode::Echo,
+        slow_request: SLOW_REQUEST.to_vec(),
+        patience: PATIENCE,
+    };
+    let verdict = against::judge(case, &target);
+    let Ended { recording, error } = process.stop();
+    let (unfinished, recording) = recording.map_err(|reason| {
+        let message = format!("the server {server} of case {} left no recording: {reason}; try again", case.number);
+        ExitError::new(ExitStatus::RuntimeError, message)
+    })?;
+    let findings = observe::findings(&recording);
+    Ok(TourResult { server, verdict, error, unfinished, recording, findings })
+}
+
+fn print_result(result: &TourResult, expected: Outcome, screen: &mut Screen) {
+    let Verdict { outcome, sent, came } = &result.verdict;
+    if !sent.is_empty() {
+        screen.paragraph("  sent     ", sent);
+    }
+    screen.paragraph(if *outcome == Outcome::CannotBeJudged { "  why      " } else { "  came     " }, came);
+    if let Some(error) = &result.error {
+        screen.paragraph("  then     ", error);
+    }
+    let remark = match (*outcome == expected, expected) {
+        (true, Outcome::Fail) => ", as a server with this mistake does",
+        (true, _) => "",
+        (false, Outcome::Fail) => ": the mistake did not show; try again when less runs on this machine",
+        (false, _) => ": the right server should pass; try again when less runs on this machine",
+    };
+    let word = screen.verdict(*outcome);
+    screen.line(&format!("  verdict  {word}{remark}"));
+}
+
+/// The source lines, the reasons, and what to read.
+fn print_lines(case: &Case, screen: &mut Screen) {
+    let (broken, right) = (SourceLines::broken(case), SourceLines::right(case));
+    screen.line(&format!("\nThe broken lines ({}):\n\n{}", broken.file, broken.text()));
+    screen.line(&format!("The right lines ({}):\n\n{}", right.file, right.text()));
+    for sentence in case.explanation {
+        screen.paragraph("", sentence);
+    }
+    screen.line("\nRead:");
+    for text in case.reading {
+        screen.paragraph("  ", text);
+    }
+}
+
+fn print_recordings(results: &[(TourResult, Outcome)], files: &[PathBuf], options: &TourOptions, screen: &mut Screen) {
+    screen.line("\nRecordings:");
+    for ((result, _), file) in results.iter().zip(files) {
+        screen.line(&format!("  {}", display(file)));
+        match &result.findings[..] {
+            [] => screen.line("    no findings"),
+            findings => {
+                for one in findings {
+                    screen.paragraph("    ", &format!("{}: {}", one.kind, one.sentence));
+                }
+            }
+        }
+    }
+    if options.html {
+        screen.line("\nOpen them in a browser.");
+        return;
+    }
+    screen.line("\nTo play them in a browser:");
+    for file in files {
+        let page = file.with_extension("html");
+        screen.line(&format!("  halloo view {} --html {}", shell_word(file), shell_word(&page)));
+    }
+}
+
+/// Gives a recording its name, or writes its page.
+fn finish(result: &TourResult, file: &Path, is_page: bool) -> Result<(), ExitError> {
+    let mut unfinished = result.unfinished.clone();
+    if is_page {
+        unfinished.set_extension("html");
+        let title = escape::path(file.file_name().unwrap_or_default().as_encoded_bytes());
+        let page = RecordingFile::check(&unfinished, "the page", "--save FOLDER")?;
+        page.write_page(&result.recording, &result.findings, &title)?;
+    }
+    // The file behind a link is replaced, not the link.
+    let target = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+    fs::rename(&unfinished, target).map_err(|error| {
+        let (name, cause) = (display(file), cause_and_hint(&error, "choose another folder with --save FOLDER"));
+        ExitError::new(ExitStatus::RuntimeError, format!("cannot write the recording to {name}: {cause}"))
+    })
+}
+
+fn file_path(case: &Case, server: &str, options: &TourOptions) -> PathBuf {
+    let extension = if options.html { "html" } else { "json" };
+    let name = format!("tour-{:02}-{server}.{extension}", case.number);
+    // The usual folder needs no name.
+    if options.save == Path::new(".") { PathBuf::from(name) } else { options.save.join(name) }
+}
+
+fn display(path: &Path) -> String {
+    escape::path(path.as_os_str().as_encoded_bytes())
+}
+
+/// A path as a word of a shell.
+fn shell_word(path: &Path) -> String {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._/+,@%".contains(byte);
+    let is_safe = |path: &OsStr| path.as_encoded_bytes().iter().all(is_plain);
+    let text = display(path);
+    if is_safe(path.as_os_str()) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+/// One line of JSON.
+fn as_json(case: &Case, results: &[(TourResult, Outcome)], files: &[PathBuf]) -> String {
+    let json = |text: &str| escape::json(text.as_bytes());
+    let of_server = |((result, _), file): (&(TourResult, Outcome), &PathBuf)| {
+        let Verdict { outcome, sent, came } = &result.verdict;
+        let findings: Vec<String> = result.findings.iter().map(|finding| json(&finding.to_string())).collect();
+        let (verdict, sent, received, findings) = (outcome.as_str(), json(sent), json(came), findings.join(","));
+        let (server, recording) = (result.server, escape::json(file.as_os_str().as_encoded_bytes()));
+        format!(
+            r#""{server}":{{"verdict":"{verdict}","sent":{sent},"came":{received},"recording":{recording},"findings":[{findings}]}}"#
+        )
+    };
+    let (number, name) = (case.number, json(case.name));
+    let servers: Vec<String> = results.iter().zip(files).map(of_server).collect();
+    let (servers, read) = (servers.join(","), case.reading_as_json());
+    format!(r#"{{"case":{number},"name":{name},{servers},"read":{read}}}"#)
+}
