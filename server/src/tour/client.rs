@@ -290,7 +290,11 @@ impl Client {
 
     /// Sends a FIN: no more input comes from this client, and it still waits for replies.
     pub(crate) fn finish_sending(&self) -> io::Result<()> {
-        self.stream.shutdown(Shutdown::Write)
+        match self.stream.shutdown(Shutdown::Write) {
+            // The server has closed: what ends the reply shows how.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+            result => result,
+        }
     }
 
     /// Sends an RST.
@@ -332,6 +336,60 @@ impl Datagrams {
                     _ => return Err(error),
                 },
             }
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    /// A server that serves each client on a thread of its own, until the test program ends.
+    pub(crate) fn start_server(mode: TourMode, serve: fn(TcpStream)) -> Target {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let tcp = listener.local_addr().ok();
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                thread::spawn(move || serve(stream));
+            }
+        });
+        Target { tcp, udp: None, mode, slow_request: Vec::new(), patience: Duration::from_secs(10) }
+    }
+
+    #[test]
+    fn output_without_end_is_an_error() {
+        let target = start_server(TourMode::Greet, |mut stream| while stream.write_all(&[b'x'; 8192]).is_ok() {});
+        let error = target.connect().expect("a client").receive_to_eof().expect_err("no end");
+        assert!(error.to_string().starts_with("the server sent "), "{error}");
+    }
+
+    #[test]
+    fn a_server_that_reads_nothing_fills_the_buffers() {
+        let mut target = start_server(TourMode::Echo, |stream| {
+            let _kept_open = stream;
+            loop {
+                thread::park();
+            }
+        });
+        target.patience = Duration::from_millis(50);
+        let mut client = target.connect_with_small_buffers().expect("a client");
+        let text = client.send_until_full(64 << 20).expect("a part is sent");
+        assert!((1..64 << 20).contains(&text.len()), "{} bytes", text.len());
+        let error = client.send(&text).expect_err("no room");
+        assert_eq!(error.to_string(), "the server read no input for 50ms");
+    }
+
+    #[test]
+    fn a_greeting_is_received_also_when_the_server_has_closed() {
+        let target = start_server(TourMode::Greet, |mut stream| drop(stream.write_all(b"hello")));
+        for _ in 0..20 {
+            let mut client = target.connect().expect("a client");
+            client.wait_for_input().expect("the greeting");
+            assert!(matches!(client.exchange_to_end("hi").expect("a greeting"), End::Eof | End::Reset));
+            client.finish_sending().expect("no error after the end");
         }
     }
 }

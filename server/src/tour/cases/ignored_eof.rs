@@ -66,3 +66,58 @@ impl Rules for Twin {
         Flow::Stop
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cli::flags::TourMode;
+    use crate::tour::case::Outcome;
+    use crate::tour::client::tests::start_server;
+
+    #[test]
+    fn a_greeter_that_closes_by_itself_is_judged_only_if_it_waits_for_input() {
+        let at_once = start_server(TourMode::Greet, |mut stream: TcpStream| drop(stream.write_all(b"hello")));
+        assert_eq!(attack(&at_once).expect("a verdict").outcome, Outcome::CannotBeJudged);
+        let after_input = start_server(TourMode::Greet, |mut stream: TcpStream| {
+            if stream.read(&mut [0; 100]).is_ok_and(|bytes| bytes > 0) {
+                let _ = stream.write_all(b"hello");
+            }
+        });
+        assert_eq!(attack(&after_input).expect("a verdict").outcome, Outcome::Pass);
+    }
+
+    /// Replies to each read with a line. After so many of them the connection stays open.
+    fn keep_open_after(mut reads: u32, mut stream: TcpStream) {
+        while reads > 0 && stream.read(&mut [0; 100]).is_ok_and(|bytes| bytes > 0) {
+            let _ = stream.write_all(b"ok\n");
+            reads -= 1;
+        }
+        if reads == 0 {
+            loop {
+                std::thread::park();
+            }
+        }
+    }
+
+    #[test]
+    fn a_server_of_lines_that_keeps_a_connection_fails() {
+        let mut after_a_line = start_server(TourMode::Line, |stream| keep_open_after(1, stream));
+        let mut before_it = start_server(TourMode::Line, |stream| {
+            let bytes = stream.peek(&mut [0]).unwrap_or_default();
+            keep_open_after(if bytes == 0 { 0 } else { 9 }, stream);
+        });
+        for (target, sent) in [
+            (&mut after_a_line, "a line and, after its reply, a FIN"),
+            (&mut before_it, "a FIN, and nothing before it"),
+        ] {
+            target.patience = Duration::from_millis(500);
+            let verdict = attack(target).expect("a verdict");
+            assert_eq!((verdict.outcome, verdict.sent.as_str()), (Outcome::Fail, sent));
+            assert!(verdict.came.starts_with("no EOF within 500ms"), "{verdict:?}");
+        }
+    }
+}

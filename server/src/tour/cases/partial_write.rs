@@ -76,3 +76,30 @@ impl Rules for Twin {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+
+    use super::*;
+    use crate::tour::case::Outcome;
+    use crate::tour::client::tests::start_server;
+
+    #[test]
+    fn short_replies_to_lines_give_no_evidence() {
+        let target = start_server(TourMode::Line, |stream| {
+            let reader = BufReader::new(&stream);
+            for _ in reader.lines().map_while(Result::ok) {
+                let _ = (&stream).write_all(b"ok\n");
+            }
+        });
+        let verdict = attack(&target).expect("a verdict");
+        assert_eq!(verdict.outcome, Outcome::CannotBeJudged, "{verdict:?}");
+    }
+
+    #[test]
+    fn a_greeting_gives_no_evidence() {
+        let target = start_server(TourMode::Greet, |mut stream| drop(stream.write_all(b"hello")));
+        assert_eq!(attack(&target).expect("a verdict").outcome, Outcome::CannotBeJudged);
+    }
+}

@@ -54,12 +54,12 @@ fn attack(target: &Target) -> io::Result<Verdict> {
 
 /// A server that has greeted still has to read until the FIN.
 fn attack_greeting(target: &Target, text: &[u8]) -> io::Result<Verdict> {
-    let sent = "a line and, after the greeting, a FIN";
     let mut client = target.connect()?;
     if client.exchange_to_end("hello")? != End::Silence {
         let reason = "the server closes after its greeting and reads no long input; an echo or line mode shows more";
-        return Ok(Verdict::cannot_be_judged(sent, reason));
+        return Ok(Verdict::cannot_be_judged("a line", reason));
     }
+    let sent = "a line and, after the greeting, a FIN";
     client.finish_sending()?;
     if client.receive_to_eof()?.end == End::Silence {
         let reason = "the connection stays open after the FIN: case 4 has to pass first";
@@ -84,5 +84,47 @@ impl Rules for Twin {
     fn read_input(&self, server: &mut Server, key: Key) -> io::Result<()> {
         // One event, one read. What it leaves is not reported again.
         self.read_once(server, key).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use super::*;
+    use crate::tour::case::Outcome;
+    use crate::tour::client::tests::start_server;
+    use crate::tour::positions::LINE_BYTES;
+
+    fn outcome_of(mode: TourMode, serve: fn(TcpStream)) -> Outcome {
+        attack(&start_server(mode, serve)).expect("a verdict").outcome
+    }
+
+    #[test]
+    fn a_greeter_passes_if_it_reads_to_the_fin() {
+        let reads_all = |mut stream: TcpStream| {
+            let _ = stream.write_all(b"hello");
+            let _ = io::copy(&mut stream, &mut io::sink());
+        };
+        assert_eq!(outcome_of(TourMode::Greet, reads_all), Outcome::Pass);
+        let closes = |mut stream: TcpStream| drop(stream.write_all(b"hello"));
+        assert_eq!(outcome_of(TourMode::Greet, closes), Outcome::CannotBeJudged);
+    }
+
+    #[test]
+    fn a_server_of_lines_fails_if_it_reads_once() {
+        let reads_once = |mut stream: TcpStream| {
+            let bytes = stream.read(&mut [0; 2048]).unwrap_or_default();
+            let _ = stream.write_all(&b"ok\n".repeat(bytes / LINE_BYTES));
+            loop {
+                std::thread::park();
+            }
+        };
+        let mut target = start_server(TourMode::Line, reads_once);
+        target.patience = std::time::Duration::from_millis(100);
+        let verdict = attack(&target).expect("a verdict");
+        assert_eq!(verdict.outcome, Outcome::Fail);
+        assert!(verdict.came.ends_with("of 1024 lines, then nothing for 100ms"), "{verdict:?}");
     }
 }
