@@ -23,7 +23,7 @@ pub(crate) enum ExitStatus {
     Unavailable = 3,
     /// No reply in time, or idle before the last greeting was sent.
     TimedOut = 4,
-    /// A wrong reply, or a closed or reset connection before a right one; findings in a recording.
+    /// A wrong reply, or a closed or reset connection before a right one; findings in a recording; a failed case.
     Mismatch = 5,
 }
 

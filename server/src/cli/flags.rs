@@ -2,7 +2,7 @@
 //!
 //! A flag wins over its environment variable, and the variable over the default.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -421,18 +421,21 @@ pub(crate) struct TourOptions {
     pub(crate) cases: Vec<String>,
     /// Try the cases on the server at this address, over TCP and UDP: 9000, localhost:9000 or name:9000
     #[arg(long, value_name = "ADDRESS", env = "HALLOO_TOUR_AGAINST")]
+    #[arg(value_parser = OsStringValueParser::new().try_map(parse_address_to_try))]
     pub(crate) against: Option<Address>,
     /// What the server at that address does
     #[arg(long, value_enum, env = "HALLOO_TOUR_MODE", default_value_t = TourMode::Echo)]
     pub(crate) mode: TourMode,
     /// A line, without its newline, that this server answers after about 300 ms of work, for the cases 9 and 11
     #[arg(long, value_name = "TEXT", env = "HALLOO_TOUR_SLOW", default_value = "work 300")]
+    #[arg(value_parser = parse_line)]
     pub(crate) slow: String,
     /// Print one JSON object for each case
     #[arg(long, env = "HALLOO_TOUR_JSON", value_parser = parse_yes_or_no)]
     pub(crate) json: bool,
-    /// Write the recordings to this folder
+    /// Write the recordings to this folder, which exists
     #[arg(long, value_name = "FOLDER", env = "HALLOO_TOUR_SAVE", default_value = ".")]
+    #[arg(value_parser = PathBufValueParser::new().try_map(parse_record_path))]
     pub(crate) save: PathBuf,
     /// Write each recording as a page for a browser, instead of JSON
     #[arg(long, env = "HALLOO_TOUR_HTML", value_parser = parse_yes_or_no)]
@@ -446,6 +449,29 @@ pub(crate) struct TourOptions {
     /// Warnings about environment variables; none of them ends the program.
     #[arg(skip)]
     pub(crate) warnings: Vec<String>,
+}
+
+/// Parses the address of a server to try. Its clients use TCP and UDP.
+fn parse_address_to_try(text: OsString) -> Result<Address, String> {
+    let is_path = text.as_encoded_bytes().starts_with(b"unix:") || text.as_encoded_bytes().starts_with(b"/");
+    match Endpoint::try_from(text) {
+        Ok(Endpoint::Internet(address)) => Ok(address),
+        Err(error) if !is_path => Err(error),
+        Ok(Endpoint::Unix(_)) | Err(_) => {
+            Err("the tour uses TCP and UDP, no unix socket; write an address, as in localhost:9000".to_owned())
+        }
+    }
+}
+
+/// Parses a line, without its newline.
+fn parse_line(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("the line is empty; write one such as 'work 300'".to_owned()),
+        text if text.contains(['\n', '\r']) => {
+            Err("the text has several lines; write one, without its newline".to_owned())
+        }
+        text => Ok(text.to_owned()),
+    }
 }
 
 /// What the hostile clients expect of a server.

@@ -186,19 +186,50 @@ Exit status:
      not be written to OUT
   5  findings, with --findings";
 
-/// Printed after the flags of `halloo tour`.
+/// Printed after the flags of `halloo tour`, by `-h` and `--help`.
 pub(crate) const TOUR_EXAMPLES: &str = "\
 Examples:
   halloo tour                         list the twelve cases
-  halloo tour 6                       run case 6: wrong, then right
+  halloo tour 6                       run case 6: wrong, then right, and why
+  halloo tour fatal-reset --html      the same, with pages for a browser
   halloo tour --against 127.0.0.1:9000
-                                      try all cases on a server of your own";
+                                      try all cases on a server of your own
+  halloo tour --against 9000 --mode line 1 6 7
+                                      try three, on a server that reads lines
+  halloo tour 6 --serve twin          only run the server with the mistake";
 
 /// Printed after the flags of `halloo tour`, by `--help` only.
 pub(crate) const TOUR_NOTES: &str = "\
+Cases:
+  Each case has two servers and a hostile client. One server is on mio and has
+  the mistake of the case, in one function. The other is on halloo's loop and
+  is right. Both run as processes of their own on 127.0.0.1, with bounds on
+  processor time and memory, and end with this program.
+  The recordings are tour-06-twin.json and tour-06-halloo.json in the folder of
+  --save, and with --html pages. Older ones are replaced. A tour that is
+  interrupted leaves no file.
+
+A server of your own:
+  The clients expect what --mode says. Before the first case, a line and a
+  datagram show what the server does: a mode that does not fit is an error with
+  the one that does. Cases of a protocol that it does not serve, and cases that
+  need the slow line of --slow, cannot be judged without them.
+  Before each further case the server has to serve a calm client, within 2 s:
+  a supervisor may start it again meanwhile. Else the cases that are left are
+  not judged, and the last lines have the command for them.
+  A FAIL has what was sent, what came, and what to read. Try only servers of
+  your own: the clients open many connections, and one mistake ends the server.
+
+Output:
+  With --json every line is an object. With --against it has case, name,
+  verdict (pass, fail or cannot-be-judged), sent, came, and read (a list). For
+  a case it has twin and halloo instead, each with verdict, sent, came,
+  recording and findings. NO_COLOR switches colours off.
+
 Exit status:
-  0  every case behaved as expected; with --against, no case failed
-  1  an error while running
-  2  the command line is wrong
-  3  the server could not be reached, or a file not be written
-  5  a case failed";
+  0  no case failed; without --against, each server behaved as expected
+  1  an error while running, or a recording could not be written
+  2  the command line is wrong, or another mode fits the server
+  3  the server could not be reached, or does what no mode says; a folder
+     cannot be written
+  5  a case failed; without --against, a server did not behave as expected";

@@ -24,7 +24,7 @@ const MESSAGE_BYTES_MAX: usize = 1024;
 const ADDRESS_FLAGS: [&str; 7] = ["-p", "-l", "--port", "--host", "--bind", "--address", "--addr"];
 
 /// The commands.
-const COMMANDS: [&str; 3] = ["serve", "probe", "view"];
+const COMMANDS: [&str; 4] = ["serve", "probe", "view", "tour"];
 
 /// A usage error with that message.
 pub(crate) fn usage_error(message: &str) -> ExitError {
@@ -63,6 +63,7 @@ impl<'a> Arguments<'a> {
         match self.command_name() {
             "probe" => "halloo probe --help",
             "view" => "halloo view --help",
+            "tour" => "halloo tour --help",
             _ => "halloo --help",
         }
     }
@@ -171,19 +172,23 @@ impl<'a> Arguments<'a> {
 
     /// A flag that resembles none of this command.
     fn foreign_flag(&self, flag: &str, place: &str) -> String {
-        let (shown, help, is_probe) =
-            (format!("{}{place}", escape::excerpt(flag)), self.help_command(), self.is_probe());
+        let (shown, help) = (format!("{}{place}", escape::excerpt(flag)), self.help_command());
         if let Some(other) = self.other_command_with(flag) {
             let this = self.command_name();
             return format!("{shown} is a flag of halloo {other}; {help} lists those of {this}");
         }
         let is_address_flag = ADDRESS_FLAGS.contains(&flag) && self.command_name() != "view";
-        match (is_address_flag, is_probe) {
-            (true, true) => format!("unknown flag {shown}; write the address alone, as in halloo probe localhost:9000"),
-            (true, false) => {
+        match self.command_name() {
+            "probe" if is_address_flag => {
+                format!("unknown flag {shown}; write the address alone, as in halloo probe localhost:9000")
+            }
+            "tour" if is_address_flag => {
+                format!("unknown flag {shown}; write the address as --against 9000 or --against name:9000")
+            }
+            _ if is_address_flag => {
                 format!("unknown flag {shown}; write the address as --listen 9000 or --listen 0.0.0.0:9000")
             }
-            (false, _) => format!("unknown flag {shown}; {help} lists all flags"),
+            _ => format!("unknown flag {shown}; {help} lists all flags"),
         }
     }
 
@@ -259,7 +264,7 @@ impl<'a> Arguments<'a> {
             return format!("unknown flag {shown}; did you mean --{meant}? It is written with two hyphens (-)");
         }
         if is_help && (word.starts_with('-') || self.arguments.get(2).is_some_and(|name| name != word)) {
-            return format!("unexpected argument {shown}; halloo help takes one command: serve, probe or view");
+            return format!("unexpected argument {shown}; halloo help takes one command: serve, probe, view or tour");
         }
         if let Some(meant) = nearest(word, self.root.get_subcommands().map(Command::get_name)) {
             return format!("unknown command {shown}; did you mean {meant}?");
@@ -286,8 +291,8 @@ impl<'a> Arguments<'a> {
             );
         }
         format!(
-            "unknown command {shown}; the commands are serve, probe and view, an address to serve is written --listen \
-             ADDRESS, and halloo --help lists all flags"
+            "unknown command {shown}; the commands are serve, probe, view and tour, an address to serve is written \
+             --listen ADDRESS, and halloo --help lists all flags"
         )
     }
 
@@ -378,7 +383,7 @@ fn flag_of<'c>(command: &'c Command, name: &str) -> Option<&'c Arg> {
 }
 
 fn takes_a_path(argument: &Arg) -> bool {
-    matches!(value_name(argument), "PATH" | "FILE" | "OUT")
+    matches!(value_name(argument), "PATH" | "FILE" | "OUT" | "FOLDER")
 }
 
 fn value_name(argument: &Arg) -> &str {
@@ -396,6 +401,7 @@ fn example(argument: &Arg) -> String {
         "PATH" => "/run/halloo.sock",
         "FILE" => "run.json",
         "OUT" => "run.html",
+        "FOLDER" => "recordings",
         "MODE" => "660",
         "SIZE" => "64MiB",
         "TEXT" => "'Hello!'",

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
 
-use crate::cli::flags::{Mode, ServeOptions};
+use crate::cli::flags::{Mode, ServeOptions, TourOptions};
 use crate::cli::near_miss::nearest;
 use crate::cli::trusted_source::TrustedSource;
 use crate::text::address::UnixPath;
@@ -140,6 +140,28 @@ pub(crate) fn settings_without_effect(options: &ServeOptions, served: &[Protocol
         .filter_map(|Condition { setting, cause, .. }| {
             Some(format!("{} has no effect: {cause}", options.given.name(setting)?))
         })
+        .collect()
+}
+
+/// A line for each setting of the tour that has no effect.
+pub(crate) fn tour_settings_without_effect(options: &TourOptions) -> Vec<String> {
+    let without_server = "no other server is tried; add --against ADDRESS";
+    let without_recording = match options.against {
+        Some(_) => "only the servers of the tour are recorded; leave --against out",
+        None => "nothing is recorded; name a case, as in halloo tour 6",
+    };
+    let (is_serving, is_trying) = (options.serve.is_some(), options.against.is_some());
+    let is_recording = !is_trying && !options.cases.is_empty();
+    let conditions = [
+        ("mode", is_trying, without_server),
+        ("slow", is_trying, without_server),
+        ("save", is_recording, without_recording),
+        ("html", is_recording, without_recording),
+        ("json", !is_serving, "with --serve, the server prints only READY"),
+    ];
+    let unmet = conditions.into_iter().filter(|(_, is_met, _)| !is_met);
+    unmet
+        .filter_map(|(setting, _, cause)| Some(format!("{} has no effect: {cause}", options.given.name(setting)?)))
         .collect()
 }
 

@@ -27,6 +27,7 @@ mod served;
 use crate::cli::flags::TourOptions;
 use crate::cli::near_miss::nearest;
 use crate::cli::usage_error::usage_error;
+use crate::cli::without_effect::tour_settings_without_effect;
 use crate::exit::{ExitError, ExitStatus};
 use crate::output::standard_stream;
 use crate::process::{self, inherited_signals};
@@ -38,7 +39,7 @@ use crate::tour::screen::Screen;
 
 /// Lists the cases, runs some, tries them on another server, or is a server of one.
 pub(crate) fn run(options: &TourOptions) -> Result<ExitStatus, ExitError> {
-    for warning in &options.warnings {
+    for warning in options.warnings.iter().chain(&tour_settings_without_effect(options)) {
         // If standard error is closed, the exit status remains.
         let _ = standard_stream::stderr().write_line(format_args!("halloo: {warning}"));
     }
@@ -48,12 +49,13 @@ pub(crate) fn run(options: &TourOptions) -> Result<ExitStatus, ExitError> {
         let [case] = cases[..] else { return Err(usage_error(ONE_CASE)) };
         return served::run(case, server, options);
     }
+    // A hostile client may be many.
+    process::raise_descriptor_limit();
     let mut screen = Screen::new();
     let status = match (&options.against, &cases[..]) {
         (None, [_, ..]) => guided::run(&cases, options, &mut screen)?,
         (Some(address), _) => {
             inherited_signals::end_process_on_signals();
-            process::raise_descriptor_limit();
             let cases = if cases.is_empty() { &CASES } else { &cases[..] };
             against::run(address, cases, options, &mut screen)?
         }
@@ -84,10 +86,10 @@ fn named_cases(names: &[String]) -> Result<Vec<&'static Case>, ExitError> {
 fn find(name: &str) -> Result<&'static Case, ExitError> {
     let is_named = |case: &&Case| case.name == name || name.parse() == Ok(case.number);
     CASES.into_iter().find(is_named).ok_or_else(|| {
-        let shown = escape::excerpt(name);
+        let shown = if name.is_empty() { "''".to_owned() } else { escape::excerpt(name) };
         usage_error(&match nearest(name, CASES.map(|case| case.name)) {
             Some(meant) => format!("there is no case {shown}; did you mean {meant}?"),
-            None if name.parse::<Address>().is_ok() && (name.contains([':', '.']) || name.parse::<u16>().is_ok()) => {
+            None if is_address(name) => {
                 format!(
                     "there is no case {shown}; the cases are 1 to 12, and a server is tried with halloo tour --against \
                      {shown}"
@@ -96,6 +98,12 @@ fn find(name: &str) -> Result<&'static Case, ExitError> {
             None => format!("there is no case {shown}; write a number from 1 to 12, or a name that halloo tour lists"),
         })
     })
+}
+
+/// Whether a word was meant as the address of a server. A small number is rather a case, and a bare word its name.
+fn is_address(word: &str) -> bool {
+    let looks_like_one = word.contains([':', '.']) || word.parse::<u16>().is_ok_and(|port| port > 1000);
+    looks_like_one && word.parse::<Address>().is_ok()
 }
 
 /// Prints the cases, and what to type next.

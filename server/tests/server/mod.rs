@@ -7,6 +7,7 @@ mod probe;
 mod process;
 mod proxy;
 mod recording;
+mod tour;
 mod unix;
 
 use support::process::server::ServerBinary;

@@ -129,7 +129,7 @@ fn run_server(case: &'static Case, server: &'static str, workplace: &Workplace) 
     let verdict = against::judge(case, &target);
     let Ended { recording, error } = process.stop();
     let (unfinished, recording) = recording.map_err(|reason| {
-        let message = format!("the server {server} of case {} left no recording: {reason}; try again", case.number);
+        let message = format!("the server {server} of case {} left no recording: {reason}", case.number);
         ExitError::new(ExitStatus::RuntimeError, message)
     })?;
     let findings = observe::findings(&recording);
@@ -143,16 +143,17 @@ fn print_result(result: &TourResult, expected: Outcome, screen: &mut Screen) {
     }
     screen.paragraph(if *outcome == Outcome::CannotBeJudged { "  why      " } else { "  came     " }, came);
     if let Some(error) = &result.error {
-        screen.paragraph("  then     ", error);
+        // The hint is for operators.
+        screen.paragraph("  then     ", error.split("; ").next().unwrap_or_default());
     }
     let remark = match (*outcome == expected, expected) {
         (true, Outcome::Fail) => ", as a server with this mistake does",
-        (true, _) => "",
-        (false, Outcome::Fail) => ": the mistake did not show; try again when less runs on this machine",
-        (false, _) => ": the right server should pass; try again when less runs on this machine",
+        (false, Outcome::Fail) if *outcome == Outcome::Pass => ": the mistake did not show on this machine; try again",
+        (false, Outcome::Pass) if *outcome == Outcome::Fail => ", but the right server should pass; try again",
+        _ => "",
     };
-    let word = screen.verdict(*outcome);
-    screen.line(&format!("  verdict  {word}{remark}"));
+    let verdict = screen.verdict(*outcome);
+    screen.line(&format!("  verdict  {verdict}{remark}"));
 }
 
 /// The source lines, the reasons, and what to read.

@@ -157,12 +157,12 @@ impl ServerProcess {
                     process.address = address;
                     return Ok(process);
                 }
-                None => process.stop().error.unwrap_or_else(|| "it ended without an error".to_owned()),
+                None => process.stop().error.unwrap_or_else(|| format!("it ended without an error; {TRY_AGAIN}")),
             },
-            Err(RecvTimeoutError::Timeout) => format!("it does not serve within {START_TIME_MAX:?}"),
-            Err(RecvTimeoutError::Disconnected) => "its output cannot be read".to_owned(),
+            Err(RecvTimeoutError::Timeout) => format!("it does not serve within {START_TIME_MAX:?}; {TRY_AGAIN}"),
+            Err(RecvTimeoutError::Disconnected) => format!("its output cannot be read; {TRY_AGAIN}"),
         };
-        let message = format!("cannot start the server {server} of case {}: {reason}; {TRY_AGAIN}", case.number);
+        let message = format!("cannot start the server {server} of case {}: {reason}", case.number);
         Err(ExitError::new(ExitStatus::RuntimeError, message))
     }
 
@@ -173,13 +173,13 @@ impl ServerProcess {
         let stderr = self.stderr.recv_timeout(STOP_TIME_MAX).unwrap_or_default();
         let folder = self.workplace.folder();
         let error = match (stderr.lines().next_back(), &status) {
-            (_, None) => Some(format!("the server did not end within {STOP_TIME_MAX:?} and was killed")),
-            (Some(line), _) => Some(without_hint(line, &folder)),
-            (None, Some(status)) if !status.success() => Some(format!("the server has ended: {}", how(*status))),
+            (_, None) => Some(format!("it did not end within {STOP_TIME_MAX:?} and was killed; {TRY_AGAIN}")),
+            (Some(line), _) => Some(without_folder(line, &folder)),
+            (None, Some(status)) if !status.success() => Some(format!("it has ended: {status}; {TRY_AGAIN}")),
             (None, _) => None,
         };
         let recording = fs::File::open(&self.recording)
-            .map_err(|_| error.clone().unwrap_or_else(|| "the server has left none".to_owned()));
+            .map_err(|_| error.clone().unwrap_or_else(|| format!("it has written none; {TRY_AGAIN}")));
         let recording = recording.and_then(|file| recording_parser::parse(BufReader::new(file)));
         Ended { recording: recording.map(|recording| (self.recording, recording)), error }
     }
@@ -226,16 +226,10 @@ fn address_in(line: &str) -> Option<SocketAddr> {
     line.strip_prefix("READY ")?.split_whitespace().find_map(|word| word.strip_prefix("tcp=")?.parse().ok())
 }
 
-/// An error line of a server, without the name of the program, the hint, and the folder, which is gone when it is read.
-fn without_hint(line: &str, folder: &Path) -> String {
+/// An error line of a server, without the name of the program and the folder, which is gone when the line is read.
+fn without_folder(line: &str, folder: &Path) -> String {
     let line = line.strip_prefix("halloo: ").unwrap_or(line);
-    let line = line.split("; ").next().unwrap_or_default();
     escape::message(&line.replace(&format!("{}/", display(folder)), ""), 1024)
-}
-
-/// How a process ended without a word.
-fn how(status: ChildStatus) -> String {
-    status.to_string()
 }
 
 fn display(path: &Path) -> String {
