@@ -3,7 +3,7 @@
 //! Every wait ends: with what it waits for, or after the patience of the target.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -69,16 +69,13 @@ impl Target {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
         set_options(&socket)?;
         socket.connect_timeout(&address.into(), self.patience)?;
-        let stream = TcpStream::from(socket);
-        stream.set_nodelay(true)?;
-        Ok(Client { stream, mode: self.mode, patience: self.patience })
+        self.client(socket.into())
     }
 
-    /// Opens a UDP socket that receives from every address.
-    pub(crate) fn open_datagrams(&self) -> io::Result<Datagrams> {
-        let server = self.udp.ok_or_else(|| io::Error::other("the server does not serve UDP"))?;
-        let any: SocketAddr = if server.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
-        Ok(Datagrams { socket: UdpSocket::bind(any)?, server, patience: self.patience })
+    /// The client of a connection.
+    pub(crate) fn client(&self, stream: TcpStream) -> io::Result<Client> {
+        stream.set_nodelay(true)?;
+        Ok(Client { stream, mode: self.mode, patience: self.patience })
     }
 }
 
@@ -176,6 +173,24 @@ impl Client {
         self.receive(|bytes| bytes.len() >= count)
     }
 
+    /// Receives the reply to a line, of a greeting only its first bytes; not for longer than this.
+    pub(crate) fn receive_reply(&mut self, silence: Duration) -> io::Result<Received> {
+        let is_greeting = self.mode == TourMode::Greet;
+        self.receive_for(silence, &mut |bytes| bytes.ends_with(b"\n") || is_greeting && !bytes.is_empty())
+    }
+
+    /// Connects one more client to the server of a client that waits in the backlog. If only that event was missing, this
+    /// text tells of it.
+    pub(crate) fn after_one_more(&mut self, target: &Target) -> &'static str {
+        let next = target.connect();
+        let reply = self.receive_reply(target.patience);
+        drop(next);
+        match reply.map(|reply| reply.end) {
+            Ok(End::Complete) => "; one more client connected, and then the reply came",
+            _ => "",
+        }
+    }
+
     /// Receives until EOF.
     pub(crate) fn receive_to_eof(&mut self) -> io::Result<Received> {
         self.receive(|_| false)
@@ -271,7 +286,8 @@ impl Client {
         }
     }
 
-    fn missing_reply(&self, received: &Received) -> io::Error {
+    /// What is wrong with a reply.
+    pub(crate) fn missing_reply(&self, received: &Received) -> io::Error {
         let (bytes, patience) = (received.bytes.len(), self.patience);
         let text = match received.end {
             End::Silence => format!("no reply within {patience:?}"),
@@ -300,43 +316,6 @@ impl Client {
     /// Sends an RST.
     pub(crate) fn reset(self) -> io::Result<()> {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))
-    }
-}
-
-/// A UDP client, which is not connected: it sees where a reply comes from.
-#[derive(Debug)]
-pub(crate) struct Datagrams {
-    pub(crate) socket: UdpSocket,
-    pub(crate) server: SocketAddr,
-    patience: Duration,
-}
-
-impl Datagrams {
-    /// Sends a datagram to the server.
-    pub(crate) fn send(&self, payload: &[u8]) -> io::Result<()> {
-        self.socket.send_to(payload, self.server).map(drop)
-    }
-
-    /// Receives a datagram and its source; `None` after a silence.
-    pub(crate) fn receive(&self) -> io::Result<Option<(Vec<u8>, SocketAddr)>> {
-        self.receive_for(self.patience)
-    }
-
-    /// Receives a datagram and its source; `None` after this long a silence.
-    pub(crate) fn receive_for(&self, silence: Duration) -> io::Result<Option<(Vec<u8>, SocketAddr)>> {
-        self.socket.set_read_timeout(Some(silence))?;
-        let mut buffer = vec![0; 65_536];
-        loop {
-            match self.socket.recv_from(&mut buffer) {
-                Ok((bytes, source)) => return Ok(Some((buffer[..bytes].to_vec(), source))),
-                Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => return Ok(None),
-                    // An ICMP error for an earlier datagram.
-                    io::ErrorKind::Interrupted | io::ErrorKind::ConnectionRefused => {}
-                    _ => return Err(error),
-                },
-            }
-        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `case` | what a case is, and the verdict of its hostile client |
 //! | `cases` | the twelve: texts, hostile client, mistake |
-//! | `client` | what hostile clients are made of |
+//! | `client`, `datagram_client` | what hostile clients are made of |
 //! | `positions` | text whose bytes show their positions, and the replies to it |
 //! | `mio_server` | the server on mio, in which each case has one rule |
 //! | `halloo_server` | the right server, on halloo's loop |
@@ -17,6 +17,7 @@ mod against;
 mod case;
 mod cases;
 mod client;
+mod datagram_client;
 mod guided;
 mod halloo_server;
 mod mio_server;

@@ -1,9 +1,11 @@
 //! Case 2: one datagram per event.
 
 use std::io;
+use std::time::Duration;
 
 use crate::tour::case::{Case, Verdict};
 use crate::tour::client::Target;
+use crate::tour::datagram_client::Datagrams;
 use crate::tour::mio_server::rules::Rules;
 use crate::tour::mio_server::server::Server;
 
@@ -11,29 +13,80 @@ pub(super) const CASE: Case = Case {
     number: 2,
     name: "one-datagram",
     title: "one datagram per event",
-    mistake: "",
-    explanation: ["", "", "", "", ""],
-    reading: &[],
+    mistake: "The server receives one datagram for each event of its UDP socket, although one event may stand for many.",
+    explanation: [
+        "Edge-triggered epoll reports that datagrams have arrived, once, and not how many wait in the receive buffer.",
+        "The twin receives one datagram for each event, and leaves the rest in the receive buffer.",
+        "The hostile client sent a burst, and the missing replies came only with later datagrams, one for each.",
+        "The right server receives until EAGAIN, or up to a limit and then goes on in its next turn without an event.",
+        "In production, replies lag behind by a number of requests, and clients time out although the server is idle.",
+    ],
+    reading: &["epoll(7), section Questions and answers, Q9", "recv(2), on EAGAIN", "udp(7)"],
     descriptors_max: None,
     attack,
     twin: &Twin,
 };
 
 /// Datagrams that arrive at the same time: few enough for any receive buffer.
-const DATAGRAMS: usize = 32;
+const DATAGRAMS: usize = 24;
+
+/// Each of them.
+const DATAGRAM: &[u8] = b"one of many\n";
+
+/// Bursts, which a fast server may receive one by one. All together stay below 100 replies a second.
+const BURSTS: usize = 3;
+
+/// Bursts without all replies, after which there is no judgement.
+const INCOMPLETE_MAX: usize = 3;
+
+/// After this silence no more replies come by themselves.
+const SILENCE: Duration = Duration::from_millis(500);
 
 fn attack(target: &Target) -> io::Result<Verdict> {
-    let socket = target.open_datagrams()?;
-    for number in 0..DATAGRAMS {
-        socket.send(format!("datagram {number}").as_bytes())?;
+    let sent = format!("{BURSTS} bursts of {DATAGRAMS} datagrams");
+    if target.refuses_datagrams() {
+        return Ok(Verdict::cannot_be_judged("a datagram", "an error: nothing serves UDP at this address"));
     }
-    let sent = format!("{DATAGRAMS} datagrams at the same time");
-    for received in 0..DATAGRAMS {
-        if socket.receive()?.is_none() {
-            return Ok(Verdict::fail(sent, format!("{received} replies, then nothing")));
+    if target.open_datagrams()?.ask(b"hello\n")?.is_none() {
+        return Ok(Verdict::cannot_be_judged("a datagram, and the same again", "no reply, so a burst proves nothing"));
+    }
+    let (mut complete, mut incomplete, mut lost) = (0, 0, 0);
+    while complete < BURSTS {
+        // New ports, so that no late reply is taken for one to this burst.
+        let (socket, other) = (target.open_datagrams()?, target.open_datagrams()?);
+        let missing = DATAGRAMS - replies_to_burst(&socket)?;
+        if missing == 0 {
+            complete += 1;
+            continue;
+        }
+        // A reply goes to the port that asked, so one to the first port belongs to an older datagram.
+        other.send(b"one more\n")?;
+        let has_older_reply = socket.receive_for(SILENCE)?.is_some();
+        if other.receive()?.is_none() && has_older_reply {
+            let sent = format!("a burst of {DATAGRAMS} datagrams, and one more from another port");
+            let replies = DATAGRAMS - missing;
+            let came =
+                format!("{replies} replies, then nothing; the one more brought a reply to the burst, none to itself");
+            return Ok(Verdict::fail(sent, came));
+        }
+        (incomplete, lost) = (incomplete + 1, lost + missing);
+        if incomplete == INCOMPLETE_MAX {
+            let reason =
+                format!("{lost} datagrams got no reply, later ones did: a loss or a rate limit; try it nearby");
+            return Ok(Verdict::cannot_be_judged(sent, reason));
         }
     }
-    Ok(Verdict::pass(sent, "a reply to each"))
+    Ok(Verdict::pass(sent, "a reply to each datagram"))
+}
+
+/// Sends a burst, and counts the replies until all are there or none comes.
+fn replies_to_burst(socket: &Datagrams) -> io::Result<usize> {
+    socket.send_burst(DATAGRAM, DATAGRAMS)?;
+    let mut replies = 0;
+    while replies < DATAGRAMS && socket.receive_for(SILENCE)?.is_some() {
+        replies += 1;
+    }
+    Ok(replies)
 }
 
 /// The server with this mistake.

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use halloo::observe::EntryKind;
+use mio::Interest;
 use mio::net::UdpSocket;
 
 use crate::tour::mio_server::noted_mio::{NotedPoll, UDP_SOCKET, descriptor, with_result};
@@ -15,6 +16,9 @@ use crate::tour::mio_server::notes::{Noted, Notes};
 
 /// Replies to one source in a second. Two servers that answer each other stop at this rate.
 const REPLIES_PER_SECOND: u32 = 100;
+
+/// Sources with replies in one second. Forged sources must not fill the memory.
+const SOURCES_MAX: usize = 1024;
 
 /// The longest datagram, in bytes.
 const DATAGRAM_BYTES_MAX: usize = 65_535;
@@ -54,7 +58,8 @@ impl NotedUdpSocket {
         let mut socket = UdpSocket::from_std(socket);
         let opened = Noted::UDP_SOCKET.entry(EntryKind::Bound).numbers([descriptor(&socket), 0]);
         notes.add_with_address(opened, socket.local_addr()?);
-        poll.register(&mut socket, UDP_SOCKET, Noted::UDP_SOCKET)?;
+        // Not for writing: each reply that has left would be an event, too, and would hide that others were missed.
+        poll.register(&mut socket, UDP_SOCKET, Interest::READABLE, Noted::UDP_SOCKET)?;
         Ok(Self { socket, notes, replies: HashMap::new() })
     }
 
@@ -74,8 +79,15 @@ impl NotedUdpSocket {
     /// Takes one reply from what a source may get in this second.
     pub(crate) fn has_allowance(&mut self, source: IpAddr) -> bool {
         let now = Instant::now();
+        let is_current = |since: Instant| now.duration_since(since) < Duration::from_secs(1);
+        if self.replies.len() == SOURCES_MAX {
+            self.replies.retain(|_, (since, _)| is_current(*since));
+        }
+        if self.replies.len() == SOURCES_MAX && !self.replies.contains_key(&source) {
+            return false;
+        }
         let (since, replies) = self.replies.entry(source).or_insert((now, 0));
-        if now.duration_since(*since) >= Duration::from_secs(1) {
+        if !is_current(*since) {
             (*since, *replies) = (now, 0);
         }
         *replies += 1;
@@ -128,10 +140,18 @@ mod platform {
         let message = recvmsg::<SockaddrIn>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::empty())?;
         let source = message.address.ok_or(io::ErrorKind::InvalidData)?;
         let destination = message.cmsgs()?.find_map(|part| match part {
-            ControlMessageOwned::Ipv4PacketInfo(info) => Some(Ipv4Addr::from_bits(u32::from_be(info.ipi_addr.s_addr))),
+            ControlMessageOwned::Ipv4PacketInfo(info) => Some(asked_address(&info)),
             _ => None,
         });
         Ok((message.bytes, SocketAddrV4::from(source).into(), destination))
+    }
+
+    /// The address of this host that was asked. After a broadcast it is not the address in the header, `ipi_addr`; for
+    /// datagrams that came before `IP_PKTINFO` was set it is only there.
+    fn asked_address(info: &in_pktinfo) -> Ipv4Addr {
+        let [local, header] =
+            [info.ipi_spec_dst, info.ipi_addr].map(|address| Ipv4Addr::from_bits(u32::from_be(address.s_addr)));
+        if local.is_unspecified() { header } else { local }
     }
 
     pub(super) fn send_from(
@@ -141,12 +161,11 @@ mod platform {
         target: SocketAddr,
     ) -> io::Result<usize> {
         let SocketAddr::V4(target) = target else { return Err(io::ErrorKind::Unsupported.into()) };
-        let mut info: in_pktinfo = nix::libc::in_pktinfo {
+        let info = in_pktinfo {
             ipi_ifindex: 0,
             ipi_spec_dst: nix::libc::in_addr { s_addr: source.map_or(0, |ip| ip.to_bits().to_be()) },
             ipi_addr: nix::libc::in_addr { s_addr: 0 },
         };
-        info.ipi_ifindex = 0;
         let parts = [IoSlice::new(payload)];
         let control = [ControlMessage::Ipv4PacketInfo(&info)];
         let flags = MsgFlags::empty();

@@ -42,9 +42,15 @@ impl NotedPoll {
         self.poll.registry()
     }
 
-    /// Adds a source, for reading and writing.
-    pub(crate) fn register(&self, source: &mut impl Source, token: Token, noted: Noted) -> io::Result<()> {
-        let result = self.poll.registry().register(source, token, Interest::READABLE | Interest::WRITABLE);
+    /// Adds a source.
+    pub(crate) fn register(
+        &self,
+        source: &mut impl Source,
+        token: Token,
+        interest: Interest,
+        noted: Noted,
+    ) -> io::Result<()> {
+        let result = self.poll.registry().register(source, token, interest);
         self.notes.add(with_result(noted.entry(EntryKind::Registered), &result));
         result
     }
@@ -97,7 +103,7 @@ impl NotedListener {
     pub(crate) fn new(mut listener: TcpListener, poll: &NotedPoll, notes: Notes) -> io::Result<Self> {
         let opened = Noted::LISTENER.entry(EntryKind::Listening).numbers([descriptor(&listener), 0]);
         notes.add_with_address(opened, listener.local_addr()?);
-        poll.register(&mut listener, LISTENER, Noted::LISTENER)?;
+        poll.register(&mut listener, LISTENER, Interest::READABLE, Noted::LISTENER)?;
         Ok(Self { listener, notes })
     }
 
@@ -127,7 +133,7 @@ impl NotedStream {
     ) -> io::Result<Self> {
         let opened = key.noted().entry(EntryKind::Opened).numbers([descriptor(&stream), 0]);
         notes.add_with_address(opened, peer);
-        poll.register(&mut stream, key.into(), key.noted())?;
+        poll.register(&mut stream, key.into(), Interest::READABLE | Interest::WRITABLE, key.noted())?;
         Ok(Self { stream, noted: key.noted(), notes })
     }
 

@@ -1,0 +1,112 @@
+//! UDP clients of a server under test, with deadlines.
+//!
+//! They are not connected, so they see where a reply comes from.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+#[cfg(target_os = "linux")]
+use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
+
+use crate::tour::client::Target;
+
+/// An ICMP error comes within a round trip.
+const REFUSAL_TIME: Duration = Duration::from_millis(200);
+
+impl Target {
+    /// Opens a UDP socket that receives from every address.
+    pub(crate) fn open_datagrams(&self) -> io::Result<Datagrams> {
+        let server = self.udp.ok_or_else(|| io::Error::other("the server does not serve UDP"))?;
+        let any: SocketAddr = if server.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
+        Ok(Datagrams { socket: UdpSocket::bind(any)?, server, patience: self.patience })
+    }
+
+    /// Whether nothing serves UDP: a datagram brings an ICMP error, which only a connected socket reports (udp(7)).
+    pub(crate) fn refuses_datagrams(&self) -> bool {
+        let Ok(Datagrams { socket, server, .. }) = self.open_datagrams() else { return true };
+        let reply = socket.connect(server).and_then(|()| {
+            socket.set_read_timeout(Some(REFUSAL_TIME))?;
+            socket.send(b"hello\n")?;
+            socket.recv(&mut [0; 64])
+        });
+        reply.is_err_and(|error| !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut))
+    }
+}
+
+/// A UDP client, which is not connected: it sees where a reply comes from.
+#[derive(Debug)]
+pub(crate) struct Datagrams {
+    pub(crate) socket: UdpSocket,
+    pub(crate) server: SocketAddr,
+    patience: Duration,
+}
+
+impl Datagrams {
+    /// Sends a datagram to the server.
+    pub(crate) fn send(&self, payload: &[u8]) -> io::Result<()> {
+        self.socket.send_to(payload, self.server).map(drop)
+    }
+
+    /// Sends the same datagram this often, so that all arrive at the same time.
+    pub(crate) fn send_burst(&self, payload: &[u8], count: usize) -> io::Result<()> {
+        if self.send_segmented(payload, count).is_err() {
+            for _ in 0..count {
+                self.send(payload)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One call, whose message the kernel cuts (udp(7), `UDP_SEGMENT`): no server runs between two of its datagrams.
+    #[cfg(target_os = "linux")]
+    fn send_segmented(&self, payload: &[u8], count: usize) -> io::Result<()> {
+        let length = i32::try_from(payload.len()).map_err(io::Error::other)?;
+        setsockopt(&self.socket, UdpGsoSegment, &length)?;
+        let result = self.send(&payload.repeat(count));
+        setsockopt(&self.socket, UdpGsoSegment, &0)?;
+        result
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn send_segmented(&self, _: &[u8], _: usize) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Sends a datagram, again after half a second, and receives the first reply; `None` after the patience.
+    ///
+    /// A server that limits its replies may not reply to the first.
+    pub(crate) fn ask(&self, payload: &[u8]) -> io::Result<Option<(Vec<u8>, SocketAddr)>> {
+        let started = Instant::now();
+        while started.elapsed() < self.patience {
+            self.send(payload)?;
+            let reply = self.receive_for(Duration::from_millis(500))?;
+            if reply.is_some() {
+                return Ok(reply);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Receives a datagram and its source; `None` after a silence.
+    pub(crate) fn receive(&self) -> io::Result<Option<(Vec<u8>, SocketAddr)>> {
+        self.receive_for(self.patience)
+    }
+
+    /// Receives a datagram and its source; `None` after this long a silence.
+    pub(crate) fn receive_for(&self, silence: Duration) -> io::Result<Option<(Vec<u8>, SocketAddr)>> {
+        self.socket.set_read_timeout(Some(silence))?;
+        let mut buffer = vec![0; 65_536];
+        loop {
+            match self.socket.recv_from(&mut buffer) {
+                Ok((bytes, source)) => return Ok(Some((buffer[..bytes].to_vec(), source))),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => return Ok(None),
+                    // An ICMP error for an earlier datagram.
+                    io::ErrorKind::Interrupted | io::ErrorKind::ConnectionRefused => {}
+                    _ => return Err(error),
+                },
+            }
+        }
+    }
+}
