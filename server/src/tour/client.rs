@@ -22,7 +22,7 @@ const MSG_MORE: i32 = nix::libc::MSG_MORE;
 const MSG_MORE: i32 = 0;
 
 /// After this silence a greeting is complete, if the server does not close.
-const SILENCE: Duration = Duration::from_millis(300);
+pub(crate) const SILENCE: Duration = Duration::from_millis(300);
 
 /// Limits for a server that sends without end: no reply to these clients is longer, and none takes longer.
 const RECEIVED_BYTES_MAX: usize = 64 << 20;
