@@ -20,7 +20,7 @@ pub(super) const CASE: Case = Case {
         "The twin returns this error from its loop, and so the server ends, with all its clients.",
         "The hostile client reset a connection, and after that no client was served.",
         "The right server closes this one connection, and goes on with the next event.",
-        "In production one port scan, or one phone that loses its network, ends the service for all clients.",
+        "In production one port scan or health check that closes with an RST ends the service for all clients.",
     ],
     reading: &[
         "POSIX.1-2017, recv(), section \"ERRORS\", ECONNRESET",
