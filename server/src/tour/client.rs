@@ -15,6 +15,14 @@ use crate::tour::positions::extend_text;
 /// How long a server may take for what a healthy one does within milliseconds.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
+/// The reply to a slow request may take this long, and is slow from this on.
+pub(crate) const SLOW_REPLY_MAX: Duration = Duration::from_secs(10);
+pub(crate) const SLOW_REPLY_MIN: Duration = Duration::from_millis(100);
+
+/// How a reader can get a judgement on a server that has no slow request.
+pub(crate) const NO_SLOW_REQUEST: &str =
+    "let the server reply to the line `work 300` after 300 ms of work, or name a slow request of it with --slow";
+
 /// The kernel keeps the bytes until more follow (send(2)).
 #[cfg(target_os = "linux")]
 const MSG_MORE: i32 = nix::libc::MSG_MORE;
@@ -76,6 +84,16 @@ impl Target {
     pub(crate) fn client(&self, stream: TcpStream) -> io::Result<Client> {
         stream.set_nodelay(true)?;
         Ok(Client { stream, mode: self.mode, patience: self.patience })
+    }
+
+    /// The same server, for clients with another patience.
+    pub(crate) fn with_patience(&self, patience: Duration) -> Self {
+        Self { patience, ..self.clone() }
+    }
+
+    /// The slow request, without its newline.
+    pub(crate) fn slow_line(&self) -> String {
+        String::from_utf8_lossy(&self.slow_request).trim_end_matches('\n').to_owned()
     }
 }
 
@@ -237,7 +255,8 @@ impl Client {
         Ok(Received { bytes, end })
     }
 
-    /// Sends a line and receives its reply; the time it took. A missing or wrong reply is an error that says so.
+    /// Sends a line and receives its reply; the time it took. A missing reply (`TimedOut`) or a wrong one
+    /// (`InvalidData`) is an error that says so.
     ///
     /// A greeting is read to its end, and the connection may be closed after it.
     pub(crate) fn exchange(&mut self, line: &str) -> io::Result<Duration> {
@@ -289,13 +308,19 @@ impl Client {
     /// What is wrong with a reply.
     pub(crate) fn missing_reply(&self, received: &Received) -> io::Error {
         let (bytes, patience) = (received.bytes.len(), self.patience);
-        let text = match received.end {
-            End::Silence => format!("no reply within {patience:?}"),
-            End::Eof => format!("the server closed the connection after {bytes} bytes of the reply"),
-            End::Reset => format!("the server reset the connection after {bytes} bytes of the reply"),
-            End::Complete => "the reply was another text".to_owned(),
+        let (kind, text) = match received.end {
+            End::Silence => (io::ErrorKind::TimedOut, format!("no reply within {patience:?}")),
+            End::Eof => (
+                io::ErrorKind::UnexpectedEof,
+                format!("the server closed the connection after {bytes} bytes of the reply"),
+            ),
+            End::Reset => (
+                io::ErrorKind::ConnectionReset,
+                format!("the server reset the connection after {bytes} bytes of the reply"),
+            ),
+            End::Complete => (io::ErrorKind::InvalidData, "the reply was another text".to_owned()),
         };
-        io::Error::other(text)
+        io::Error::new(kind, text)
     }
 
     /// Sends bytes and a FIN in one segment, so that a server sees both at once.
@@ -316,6 +341,36 @@ impl Client {
     /// Sends an RST.
     pub(crate) fn reset(self) -> io::Result<()> {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))
+    }
+}
+
+/// A client that makes one exchange after the other: for each greeting with a new connection.
+#[derive(Debug)]
+pub(crate) struct Regular {
+    target: Target,
+    client: Client,
+}
+
+impl Regular {
+    /// Connects.
+    pub(crate) fn new(target: &Target) -> io::Result<Self> {
+        Ok(Self { target: target.clone(), client: target.connect()? })
+    }
+
+    /// Sends a line and receives its reply; the time it took. The time of a greeting is that of its first bytes.
+    pub(crate) fn exchange(&mut self, line: &str) -> io::Result<Duration> {
+        if self.target.mode != TourMode::Greet {
+            return self.client.exchange(line);
+        }
+        let started = Instant::now();
+        self.client = self.target.connect()?;
+        // A server that has greeted may have closed.
+        let _ = self.client.send(format!("{line}\n").as_bytes());
+        self.client.wait_for_input()?;
+        let took = started.elapsed();
+        let _ = self.client.finish_sending();
+        self.client.receive_for(SILENCE, &mut |_| false)?;
+        Ok(took)
     }
 }
 

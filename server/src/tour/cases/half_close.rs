@@ -1,12 +1,16 @@
 //! Case 7: half-close.
 
 use std::io;
+use std::thread;
+use std::time::Duration;
 
 use halloo::CloseReason;
 use mio::event::Event;
 
+use crate::cli::flags::TourMode;
+use crate::text::escape;
 use crate::tour::case::{Case, Verdict};
-use crate::tour::client::Target;
+use crate::tour::client::{Client, End, SLOW_REPLY_MAX, Target};
 use crate::tour::mio_server::connections::Key;
 use crate::tour::mio_server::rules::Rules;
 use crate::tour::mio_server::server::Server;
@@ -15,26 +19,103 @@ pub(super) const CASE: Case = Case {
     number: 7,
     name: "half-close",
     title: "half-close",
-    mistake: "",
-    explanation: ["", "", "", "", ""],
-    reading: &[],
+    mistake: "The server takes the client's FIN for the end of the connection, and closes before it has replied.",
+    explanation: [
+        "A FIN ends one direction only: the client sends no more, and can still receive until the server sends its own FIN.",
+        "The twin closes as soon as the event reports the FIN, and reads the input that came with it no more.",
+        "The hostile client sent its last line and its FIN in one segment, and got no reply to that line.",
+        "The right server reads up to the EOF, sends every reply, shuts down its sending side, and closes then.",
+        "In production the last request of `printf ... | nc`, of HTTP/1.0 clients or of a health check stays without reply, but only when both arrive together.",
+    ],
+    reading: &[
+        "shutdown(2), SHUT_WR",
+        "epoll_ctl(2), EPOLLRDHUP",
+        "RFC 9293, section 3.6, Closing a Connection",
+        "RFC 1122, section 4.2.2.13, Closing a Connection",
+    ],
     descriptors_max: None,
     attack,
     twin: &Twin,
 };
 
+/// Clients that send a line and a FIN: half of them before the server may have accepted them.
+const CLIENTS: usize = 8;
+
+/// Within this time a server greets at connect, or has accepted the client.
+const ACCEPT_TIME: Duration = Duration::from_millis(50);
+
 fn attack(target: &Target) -> io::Result<Verdict> {
-    let sent = "a line and a FIN in one segment";
-    let mut client = target.connect()?;
-    client.send_last(
-        b"the last line
-",
-    )?;
-    let received = client.receive_to_eof()?;
-    if received.bytes.is_empty() {
-        return Ok(Verdict::fail(sent, format!("no reply, then {:?}", received.end)));
+    let is_slow_request_next = target.mode != TourMode::Greet;
+    let sent = if is_slow_request_next {
+        format!("{CLIENTS} clients each sent a line with a FIN, and one more the slow request with a FIN")
+    } else {
+        format!("{CLIENTS} clients each sent a line with a FIN")
+    };
+    for number in 0..CLIENTS {
+        let mut client = target.connect()?;
+        if number % 2 == 1 {
+            wait_for_accept(target, &mut client)?;
+        }
+        if let Some(came) = last_reply(target, &mut client, b"the last line\n")? {
+            return Ok(Verdict::fail(sent, format!("{number} clients got their reply, and the next one got {came}")));
+        }
     }
-    Ok(Verdict::pass(sent, "the reply, then EOF"))
+    if !is_slow_request_next {
+        return greeting_verdict(target, sent);
+    }
+    let mut client = target.with_patience(SLOW_REPLY_MAX).connect()?;
+    if let Some(came) = last_reply(target, &mut client, &target.slow_request)? {
+        let came = format!("the {CLIENTS} clients got their replies, and the one with the slow request got {came}");
+        return Ok(Verdict::fail(sent, came));
+    }
+    Ok(Verdict::pass(sent, "each of them got its whole reply"))
+}
+
+/// Waits until the server has most likely accepted the client, so that the line and the FIN are one event.
+fn wait_for_accept(target: &Target, client: &mut Client) -> io::Result<()> {
+    match target.mode {
+        TourMode::Echo | TourMode::Line => client.exchange("hello").map(drop),
+        TourMode::Greet => {
+            thread::sleep(ACCEPT_TIME);
+            Ok(())
+        }
+    }
+}
+
+/// Sends the last line with a FIN. What came, if it is not the whole reply.
+fn last_reply(target: &Target, client: &mut Client, line: &[u8]) -> io::Result<Option<String>> {
+    client.send_last(line)?;
+    let received = match target.mode {
+        TourMode::Echo => client.receive_bytes(line.len())?,
+        TourMode::Line => client.receive(|bytes| bytes.ends_with(b"\n"))?,
+        TourMode::Greet => client.receive_greeting()?,
+    };
+    let end = match received.end {
+        _ if target.mode == TourMode::Greet && !received.bytes.is_empty() => return Ok(None),
+        End::Complete if target.mode == TourMode::Echo && received.bytes != line => "as the reply",
+        End::Complete => return Ok(None),
+        End::Eof => "and then EOF",
+        End::Reset => "and then an RST",
+        End::Silence => "and then nothing more",
+    };
+    Ok(Some(format!("{} {end}", bytes_text(&received.bytes))))
+}
+
+/// A number of bytes, with the bytes.
+fn bytes_text(bytes: &[u8]) -> String {
+    if bytes.is_empty() { "no byte".to_owned() } else { format!("{} bytes ({})", bytes.len(), escape::text(bytes)) }
+}
+
+/// A greeting that comes at connect does not depend on the input, nor on the FIN after it.
+fn greeting_verdict(target: &Target, sent: String) -> io::Result<Verdict> {
+    let mut client = target.connect()?;
+    if client.receive_for(ACCEPT_TIME, &mut |bytes| !bytes.is_empty())?.bytes.is_empty() {
+        return Ok(Verdict::pass(sent, "each of them got its greeting"));
+    }
+    Ok(Verdict::cannot_be_judged(
+        sent,
+        "each of them got its greeting, which comes at connect and depends on no input; a server that replies to lines can be judged",
+    ))
 }
 
 /// The server with this mistake.

@@ -17,7 +17,7 @@ pub(super) const CASE: Case = Case {
     mistake: "The server makes one read for each event, and leaves what did not fit its buffer.",
     explanation: [
         "An edge-triggered poll reports that input has arrived, once, and not that input is still there.",
-        "The twin makes one read of at most 2048 bytes for each event, and then waits for the next one.",
+        "The twin makes one read of at most 512 bytes for each event, and then waits for the next one.",
         "The hostile client sent 256 KiB in one go, got a part of it back, and then nothing.",
         "The right server reads until the kernel returns EAGAIN, or remembers that there is more to read.",
         "In production every short request works, and a long one hangs until its client gives up.",

@@ -1,9 +1,12 @@
 //! Case 9: slot reuse.
 
 use std::io;
+use std::time::{Duration, Instant};
 
+use crate::cli::flags::TourMode;
+use crate::text::escape;
 use crate::tour::case::{Case, Verdict};
-use crate::tour::client::Target;
+use crate::tour::client::{Client, End, NO_SLOW_REQUEST, Regular, SLOW_REPLY_MAX, SLOW_REPLY_MIN, Target};
 use crate::tour::mio_server::connections::{Connection, Key};
 use crate::tour::mio_server::rules::Rules;
 
@@ -11,17 +14,126 @@ pub(super) const CASE: Case = Case {
     number: 9,
     name: "slot-reuse",
     title: "slot reuse",
-    mistake: "",
-    explanation: ["", "", "", "", ""],
-    reading: &[],
+    mistake: "The server finds a connection by its slot alone, so a late result goes to the next client in that slot.",
+    explanation: [
+        "The kernel gives the lowest free descriptor to the next client, and a slab does the same with its slots.",
+        "The twin looks only whether the slot is in use when the result of a slow request comes.",
+        "The hostile client sent the slow request and reset the connection, and the next client got the reply to it.",
+        "The right server keeps a generation with each slot, and drops a result whose key has an older one.",
+        "In production one customer sees the page of another, once in a million requests and in no test.",
+    ],
+    reading: &[
+        "open(2), section Description, the lowest-numbered descriptor",
+        "epoll(7), section Possible pitfalls and ways to avoid them, event cache",
+        "close(2), section Dealing with error returns, descriptors that threads share",
+    ],
     descriptors_max: None,
     attack,
     twin: &Twin,
 };
 
+/// Clients that reset their connections, each followed by another client.
+const PAIRS: usize = 4;
+
+/// Bytes that a client sends without reading the replies, to a server without a slow request.
+const UNREAD_BYTES: usize = 1 << 20;
+
+/// The replies to earlier clients come within this time after they are due.
+const LATE: Duration = Duration::from_millis(200);
+
+/// The next clients must be left alone for at least this long.
+const QUIET_MIN: Duration = Duration::from_millis(500);
+
 fn attack(target: &Target) -> io::Result<Verdict> {
-    drop(target.connect()?);
-    Ok(Verdict::cannot_be_judged("", "not written yet"))
+    if target.mode == TourMode::Greet {
+        let reason = "a greeting does not show which client it is for; a server that replies to lines can be judged";
+        return Ok(Verdict::cannot_be_judged("nothing", reason));
+    }
+    let patient = target.with_patience(SLOW_REPLY_MAX);
+    let mut kept = Regular::new(&patient)?;
+    kept.exchange("hello")?;
+    match kept.exchange(&target.slow_line()) {
+        Ok(slow) if slow >= SLOW_REPLY_MIN => reset_slow_requests(&patient, &mut kept, slow),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(error),
+        // The server does not take long for that line, or does not know it.
+        Ok(_) | Err(_) => reset_unread_replies(target),
+    }
+}
+
+/// Each client resets its connection while its slow request is worked on, and the next one gets its slot.
+fn reset_slow_requests(target: &Target, kept: &mut Regular, slow: Duration) -> io::Result<Verdict> {
+    let sent = format!(
+        "{PAIRS} clients sent the slow request and reset their connections, and after each a new one sent a line"
+    );
+    let mut next_clients = Vec::new();
+    for number in 0..PAIRS {
+        let mut client = target.connect()?;
+        client.exchange("hello")?;
+        client.send(&target.slow_request)?;
+        // After this reply the server has read the request, too.
+        kept.exchange("hello")?;
+        client.reset()?;
+        // And now it has seen the reset.
+        kept.exchange("hello")?;
+        next_clients.push(connect_next(target, number)?);
+    }
+    let quiet_until = Instant::now() + (slow + LATE).max(QUIET_MIN);
+    Ok(match unexpected(&mut next_clients, quiet_until)? {
+        Some(came) => Verdict::fail(sent, came),
+        None => Verdict::pass(sent, "each new client got the reply to its own line, and nothing else"),
+    })
+}
+
+/// Each client resets its connection while replies to it wait, and the next one gets its slot.
+fn reset_unread_replies(target: &Target) -> io::Result<Verdict> {
+    let sent = format!(
+        "{PAIRS} clients sent 1 MiB, read no reply and reset their connections, and after each a new one sent a line"
+    );
+    let lines = b"a line whose reply is not read\n".repeat(UNREAD_BYTES / 31);
+    let hurried = target.with_patience(LATE);
+    let mut next_clients = Vec::new();
+    for number in 0..PAIRS {
+        let mut client = hurried.connect()?;
+        // A server that waits for its client to read accepts only a part of it.
+        let _ = client.send(&lines);
+        client.reset()?;
+        next_clients.push(connect_next(target, number)?);
+    }
+    if let Some(came) = unexpected(&mut next_clients, Instant::now() + QUIET_MIN)? {
+        return Ok(Verdict::fail(sent, came));
+    }
+    let reason = "each new client got the reply to its own line, but no request of this server is slow";
+    Ok(Verdict::cannot_be_judged(sent, format!("{reason}; {NO_SLOW_REQUEST}")))
+}
+
+/// Connects the client that comes after another one, and sends its line.
+fn connect_next(target: &Target, number: usize) -> io::Result<Client> {
+    let mut client = target.connect()?;
+    client.exchange(&format!("new client {number}"))?;
+    Ok(client)
+}
+
+/// What one of these clients received before that time, although it sent nothing more.
+fn unexpected(clients: &mut [Client], quiet_until: Instant) -> io::Result<Option<String>> {
+    for client in clients {
+        // A read timeout of zero is invalid.
+        let wait = quiet_until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let received = client.receive_for(wait, &mut |bytes| !bytes.is_empty())?;
+        let came = match received.end {
+            End::Silence => continue,
+            End::Complete => {
+                let text = escape::text(&received.bytes);
+                format!(
+                    "a new client got the reply to its own line, and then {} bytes more: \"{text}\"",
+                    received.bytes.len()
+                )
+            }
+            End::Eof => "a new client got the reply to its own line, and then EOF".to_owned(),
+            End::Reset => "a new client got the reply to its own line, and then an RST".to_owned(),
+        };
+        return Ok(Some(came));
+    }
+    Ok(None)
 }
 
 /// The server with this mistake.

@@ -1,9 +1,16 @@
 //! Case 10: starvation.
 
-use std::io;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::AsFd;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use crate::tour::case::{Case, Verdict};
-use crate::tour::client::Target;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::cli::flags::TourMode;
+use crate::tour::case::{Case, Outcome, Verdict};
+use crate::tour::client::{Client, Regular, Target};
 use crate::tour::mio_server::connections::Key;
 use crate::tour::mio_server::rules::{Flow, Rules};
 use crate::tour::mio_server::server::Server;
@@ -12,17 +19,152 @@ pub(super) const CASE: Case = Case {
     number: 10,
     name: "starvation",
     title: "starvation",
-    mistake: "",
-    explanation: ["", "", "", "", ""],
-    reading: &[],
+    mistake: "The server reads one client until nothing is left, and a client that never stops keeps the loop for itself.",
+    explanation: [
+        "An edge-triggered event must be read until EAGAIN, but the kernel does not promise that EAGAIN comes.",
+        "The twin reads and replies in one loop per event, and the input of a fast client is never used up.",
+        "The hostile clients sent without a pause, and another client's line got no reply as long as they did.",
+        "The right server makes at most 16 reads for one client, remembers that there may be more, and goes on in the next turn.",
+        "In production one upload or one busy peer makes all health checks time out, and the server is restarted in the middle of it.",
+    ],
+    reading: &[
+        "epoll(7), section Possible pitfalls and ways to avoid them, starvation (edge-triggered)",
+        "epoll(7), section Questions and answers, Q9",
+    ],
     descriptors_max: None,
     attack,
     twin: &Twin,
 };
 
+/// Clients that send without a pause. What fills the buffers of one is served after those of another.
+const FLOODS: usize = 4;
+
+/// How long they send.
+const FLOOD_TIME: Duration = Duration::from_millis(1500);
+
+/// The longest that another client may wait for its reply, and its pause between two lines.
+const WAIT_MAX: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A wait is a failure if it is seen in each round: a busy machine may delay any server once.
+const ROUNDS: usize = 2;
+
+/// The most bytes of one write and one read: many times those of the server, to be faster than it.
+const CHUNK_BYTES: usize = 256 * 1024;
+
+/// The pause before a connection that the server has closed is replaced.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(10);
+
+/// At the end a client receives the rest of its replies for at most this long.
+const REST_TIME: Duration = Duration::from_secs(2);
+
 fn attack(target: &Target) -> io::Result<Verdict> {
-    drop(target.connect()?);
-    Ok(Verdict::cannot_be_judged("", "not written yet"))
+    let mut verdict = try_round(target)?;
+    for _ in 1..ROUNDS {
+        if verdict.outcome == Outcome::Fail {
+            verdict = try_round(target)?;
+        }
+    }
+    Ok(verdict)
+}
+
+fn try_round(target: &Target) -> io::Result<Verdict> {
+    let mut other = Regular::new(target)?;
+    other.exchange("hello")?;
+    let clients = (0..FLOODS).map(|_| connect_flood(target)).collect::<io::Result<Vec<_>>>()?;
+    let until = Instant::now() + FLOOD_TIME;
+    let (bytes, longest_wait) = thread::scope(|scope| {
+        let flood = scope.spawn(|| flood(target, clients, until));
+        let longest_wait = longest_wait(&mut other, until);
+        (flood.join().unwrap_or_default(), longest_wait)
+    });
+    let sent = format!(
+        "{FLOODS} clients sent {} MB in {FLOOD_TIME:?}, and meanwhile another client a line every {PAUSE:?}",
+        bytes / 1_000_000
+    );
+    Ok(match longest_wait {
+        Ok(wait) if wait <= WAIT_MAX => {
+            Verdict::pass(sent, format!("the other client waited at most {wait:.0?} for a reply"))
+        }
+        Ok(wait) => Verdict::fail(sent, format!("the other client waited {wait:.0?} for a reply")),
+        Err(error) => Verdict::fail(sent, format!("for the other client, {error}")),
+    })
+}
+
+/// The longest time that a client waits for a reply until then.
+fn longest_wait(client: &mut Regular, until: Instant) -> io::Result<Duration> {
+    let mut longest = Duration::ZERO;
+    while Instant::now() < until {
+        longest = longest.max(client.exchange("hello")?);
+        thread::sleep(PAUSE);
+    }
+    Ok(longest)
+}
+
+/// Connects a client that has been served once, if that leaves it connected.
+fn connect_flood(target: &Target) -> io::Result<Client> {
+    let mut client = target.connect()?;
+    if target.mode != TourMode::Greet {
+        client.exchange("hello")?;
+    }
+    client.stream.set_nonblocking(true)?;
+    Ok(client)
+}
+
+/// Sends and receives as much as the kernel accepts and has, until then; the bytes sent.
+fn flood(target: &Target, mut clients: Vec<Client>, until: Instant) -> u64 {
+    let (line, mut buffer) = ([&[b'.'; 511][..], b"\n"].concat(), vec![0; CHUNK_BYTES]);
+    let chunk = line.repeat(CHUNK_BYTES / line.len());
+    let mut sent = 0;
+    while Instant::now() < until {
+        wait_for_any(&clients);
+        for client in &mut clients {
+            if let Ok(bytes) = send_and_receive(&client.stream, &chunk, &mut buffer) {
+                sent += bytes as u64;
+                continue;
+            }
+            thread::sleep(RECONNECT_PAUSE);
+            if let Ok(next) = target.connect() {
+                // The server accepts it while the other connections go on.
+                let _ = next.stream.set_nonblocking(true);
+                *client = next;
+            }
+        }
+    }
+    for client in &mut clients {
+        // An error is the end of the connection, as EOF is.
+        let _ = receive_rest(client, until + REST_TIME);
+    }
+    sent
+}
+
+/// Waits until a connection can be written or read.
+fn wait_for_any(clients: &[Client]) {
+    let events = PollFlags::POLLIN | PollFlags::POLLOUT;
+    let mut polled: Vec<PollFd> = clients.iter().map(|client| PollFd::new(client.stream.as_fd(), events)).collect();
+    // After an error or a timeout, the calls report what there is.
+    let _ = poll(&mut polled, PollTimeout::from(100_u8));
+}
+
+/// Makes one write and one read; the bytes sent. The server's EOF is an error.
+fn send_and_receive(mut stream: &TcpStream, chunk: &[u8], buffer: &mut [u8]) -> io::Result<usize> {
+    let is_not_ready = |error: &io::Error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted);
+    match stream.read(buffer) {
+        Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+        Err(error) if !is_not_ready(&error) => return Err(error),
+        _ => {}
+    }
+    match stream.write(chunk) {
+        Err(error) if is_not_ready(&error) => Ok(0),
+        result => result,
+    }
+}
+
+/// Sends a FIN, and receives the rest of the replies.
+fn receive_rest(client: &mut Client, until: Instant) -> io::Result<()> {
+    client.stream.set_nonblocking(false)?;
+    client.finish_sending()?;
+    client.receive_for(WAIT_MAX, &mut |_| Instant::now() >= until).map(drop)
 }
 
 /// The server with this mistake.

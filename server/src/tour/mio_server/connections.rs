@@ -19,7 +19,7 @@ use crate::tour::mio_server::rules::Rules;
 pub(crate) const OUTPUT_MAX: usize = 64 * 1024;
 
 /// The name of a connection: its slot, and a number that no other connection has.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Key {
     pub(crate) slot: u32,
     pub(crate) generation: u32,

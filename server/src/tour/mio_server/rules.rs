@@ -13,7 +13,8 @@ use crate::tour::mio_server::connections::{Connection, InputState, Key};
 use crate::tour::mio_server::datagrams::Received;
 use crate::tour::mio_server::server::{READ_BYTES, SLOW_REQUEST, SLOW_REQUEST_TIME, Server};
 
-/// Reads of one connection, and datagrams of one socket, in one turn of the loop.
+/// Clients that are accepted, reads of one connection, and datagrams of one socket, in one turn of the loop.
+const ACCEPTS_PER_TURN: usize = 64;
 const READS_PER_TURN: usize = 16;
 const DATAGRAMS_PER_TURN: usize = 64;
 
@@ -35,7 +36,12 @@ impl Rules for AllRight {}
 pub(crate) trait Rules: Sync {
     /// An event of the listener stands for one new client or for many: accept until there are no more.
     fn accept_clients(&self, server: &mut Server) -> io::Result<()> {
-        while server.accept(self.accept_failed())? == Flow::More {}
+        for _ in 0..ACCEPTS_PER_TURN {
+            if server.accept(self.accept_failed())? == Flow::Stop {
+                return Ok(());
+            }
+        }
+        server.defer_listener();
         Ok(())
     }
 
@@ -134,10 +140,14 @@ pub(crate) trait Rules: Sync {
             connection.input = InputState::Working;
         }
         let results = server.results();
-        thread::spawn(move || {
+        let started = thread::Builder::new().spawn(move || {
             thread::sleep(SLOW_REQUEST_TIME);
             results.send(key, SLOW_REQUEST);
         });
+        if started.is_err() {
+            // No memory for a thread: this client gets no reply, and the server goes on.
+            server.close(key, CloseReason::OutOfMemory);
+        }
     }
 
     /// The result of a slow request is for the connection that asked. It may be gone, and its slot used again.

@@ -2,7 +2,7 @@
 //!
 //! It has what all servers need. What the cases are about is in the rules.
 
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
 use std::io;
 use std::net::UdpSocket;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::tour::mio_server::notes::{Noted, Notes};
 use crate::tour::mio_server::rules::{Flow, Rules};
 
 /// The most bytes of one read.
-pub(crate) const READ_BYTES: usize = 2048;
+pub(crate) const READ_BYTES: usize = 512;
 
 /// The request that takes long, and how long.
 pub(crate) const SLOW_REQUEST: &[u8] = b"work 300\n";
@@ -41,9 +41,9 @@ pub(crate) struct Server {
     listener: NotedListener,
     rules: &'static dyn Rules,
     /// Connections with input that was not read yet, because the other clients came first.
-    deferred: VecDeque<Key>,
+    deferred: BTreeSet<Key>,
     has_deferred_datagrams: bool,
-    /// When to accept again after an error.
+    /// When to accept again without an event.
     accept_at: Option<Instant>,
     results: Results,
     finished: Receiver<(Key, &'static [u8])>,
@@ -100,7 +100,7 @@ impl Server {
             poll,
             listener,
             rules,
-            deferred: VecDeque::new(),
+            deferred: BTreeSet::new(),
             has_deferred_datagrams: false,
             accept_at: None,
             results: Results { sender, waker },
@@ -174,6 +174,12 @@ impl Server {
         }
     }
 
+    /// Accepts again in the next turn, after all that are ready now.
+    pub(crate) fn defer_listener(&mut self) {
+        self.notes.add(Noted::LISTENER.entry(EntryKind::Deferred));
+        self.accept_at = Some(Instant::now());
+    }
+
     /// Tries to accept again a little later: the poll does not report the waiting clients a second time.
     pub(crate) fn pause_listener(&mut self) {
         let pause = u64::try_from(LISTENER_PAUSE.as_nanos()).unwrap_or_default();
@@ -202,7 +208,7 @@ impl Server {
     /// Serves a connection later, after all that are ready now.
     pub(crate) fn defer(&mut self, key: Key) {
         self.notes.add(key.noted().entry(EntryKind::Deferred));
-        self.deferred.push_back(key);
+        self.deferred.insert(key);
     }
 
     /// Sends what waits, and reads what has arrived.
