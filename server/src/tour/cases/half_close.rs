@@ -19,19 +19,19 @@ pub(super) const CASE: Case = Case {
     number: 7,
     name: "half-close",
     title: "half-close",
-    mistake: "The server takes the client's FIN for the end of the connection, and closes before it has replied.",
+    mistake: "The server takes the client's FIN for the end of the connection, and closes it before the reply is sent.",
     explanation: [
-        "A FIN ends one direction only: the client sends no more, and can still receive until the server sends its own FIN.",
-        "The twin closes as soon as the event reports the FIN, and reads the input that came with it no more.",
-        "The hostile client sent its last line and its FIN in one segment, and got no reply to that line.",
-        "The right server reads up to the EOF, sends every reply, shuts down its sending side, and closes then.",
-        "In production the last request of `printf ... | nc`, of HTTP/1.0 clients or of a health check stays without reply, but only when both arrive together.",
+        "A FIN ends one direction only: the client sends nothing more, and still receives.",
+        "The twin closes as soon as an event reports the FIN, and does not read the input before it.",
+        "The hostile client sent its last line and its FIN in one segment, and got no reply.",
+        "The right server reads to the EOF, sends all replies, and closes then.",
+        "In production a script that pipes its request into nc gets no reply, but only sometimes.",
     ],
     reading: &[
-        "shutdown(2), SHUT_WR",
-        "epoll_ctl(2), EPOLLRDHUP",
-        "RFC 9293, section 3.6, Closing a Connection",
-        "RFC 1122, section 4.2.2.13, Closing a Connection",
+        "shutdown(2), section \"DESCRIPTION\", SHUT_WR",
+        "epoll_ctl(2), section \"DESCRIPTION\", EPOLLRDHUP",
+        "RFC 9293, section 3.6, on CLOSE",
+        "RFC 1122, section 4.2.2.13, on half-closed connections",
     ],
     descriptors_max: None,
     attack,
@@ -114,7 +114,7 @@ fn greeting_verdict(target: &Target, sent: String) -> io::Result<Verdict> {
     }
     Ok(Verdict::cannot_be_judged(
         sent,
-        "each of them got its greeting, which comes at connect and depends on no input; a server that replies to lines can be judged",
+        "each of them got its greeting, but that comes at connect, before the FIN; an echo or line mode shows more",
     ))
 }
 

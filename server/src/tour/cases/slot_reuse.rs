@@ -14,18 +14,18 @@ pub(super) const CASE: Case = Case {
     number: 9,
     name: "slot-reuse",
     title: "slot reuse",
-    mistake: "The server finds a connection by its slot alone, so a late result goes to the next client in that slot.",
+    mistake: "The server finds a connection by its slot alone, and so the next client there gets a late result.",
     explanation: [
-        "The kernel gives the lowest free descriptor to the next client, and a slab does the same with its slots.",
-        "The twin looks only whether the slot is in use when the result of a slow request comes.",
-        "The hostile client sent the slow request and reset the connection, and the next client got the reply to it.",
+        "The kernel gives the lowest free descriptor to the next client, and a slab reuses its slots likewise.",
+        "The twin checks only that the slot is in use when the result of a slow request comes.",
+        "The hostile client sent the slow request and reset the connection, and the next client got its reply.",
         "The right server keeps a generation with each slot, and drops a result whose key has an older one.",
         "In production one customer sees the page of another, once in a million requests and in no test.",
     ],
     reading: &[
-        "open(2), section Description, the lowest-numbered descriptor",
-        "epoll(7), section Possible pitfalls and ways to avoid them, event cache",
-        "close(2), section Dealing with error returns, descriptors that threads share",
+        "open(2), section \"DESCRIPTION\", on the lowest-numbered file descriptor",
+        "epoll(7), section \"Possible pitfalls and ways to avoid them\", on an event cache",
+        "close(2), section \"Multithreaded processes and close()\"",
     ],
     descriptors_max: None,
     attack,
@@ -46,7 +46,7 @@ const QUIET_MIN: Duration = Duration::from_millis(500);
 
 fn attack(target: &Target) -> io::Result<Verdict> {
     if target.mode == TourMode::Greet {
-        let reason = "a greeting does not show which client it is for; a server that replies to lines can be judged";
+        let reason = "a greeting does not show which client it is for; an echo or line mode shows more";
         return Ok(Verdict::cannot_be_judged("nothing", reason));
     }
     let patient = target.with_patience(SLOW_REPLY_MAX);

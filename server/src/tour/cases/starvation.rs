@@ -19,17 +19,17 @@ pub(super) const CASE: Case = Case {
     number: 10,
     name: "starvation",
     title: "starvation",
-    mistake: "The server reads one client until nothing is left, and a client that never stops keeps the loop for itself.",
+    mistake: "The server reads one client until nothing is left, although that client may never stop.",
     explanation: [
-        "An edge-triggered event must be read until EAGAIN, but the kernel does not promise that EAGAIN comes.",
-        "The twin reads and replies in one loop per event, and the input of a fast client is never used up.",
-        "The hostile clients sent without a pause, and another client's line got no reply as long as they did.",
-        "The right server makes at most 16 reads for one client, remembers that there may be more, and goes on in the next turn.",
-        "In production one upload or one busy peer makes all health checks time out, and the server is restarted in the middle of it.",
+        "After an edge-triggered event the server reads until EAGAIN, and a fast client makes that moment never come.",
+        "The twin makes no poll before that, so the events of all other clients wait in the kernel.",
+        "The hostile clients sent without a pause, and a line of another client got no reply meanwhile.",
+        "The right server makes at most 16 reads for one client, and continues in the next turn.",
+        "In production one fast upload makes the health checks time out, and the server is restarted.",
     ],
     reading: &[
-        "epoll(7), section Possible pitfalls and ways to avoid them, starvation (edge-triggered)",
-        "epoll(7), section Questions and answers, Q9",
+        "epoll(7), section \"Possible pitfalls and ways to avoid them\", on starvation",
+        "epoll(7), section \"Questions and answers\", on EAGAIN and EPOLLET",
     ],
     descriptors_max: None,
     attack,
@@ -79,14 +79,16 @@ fn try_round(target: &Target) -> io::Result<Verdict> {
         (flood.join().unwrap_or_default(), longest_wait)
     });
     let sent = format!(
-        "{FLOODS} clients sent {} MB in {FLOOD_TIME:?}, and meanwhile another client a line every {PAUSE:?}",
-        bytes / 1_000_000
+        "{FLOODS} clients sent {} MB within {} ms, and meanwhile another client a line every {} ms",
+        bytes / 1_000_000,
+        FLOOD_TIME.as_millis(),
+        PAUSE.as_millis()
     );
     Ok(match longest_wait {
         Ok(wait) if wait <= WAIT_MAX => {
-            Verdict::pass(sent, format!("the other client waited at most {wait:.0?} for a reply"))
+            Verdict::pass(sent, format!("the other client waited at most {} ms for a reply", wait.as_millis()))
         }
-        Ok(wait) => Verdict::fail(sent, format!("the other client waited {wait:.0?} for a reply")),
+        Ok(wait) => Verdict::fail(sent, format!("the other client waited {} ms for a reply", wait.as_millis())),
         Err(error) => Verdict::fail(sent, format!("for the other client, {error}")),
     })
 }
