@@ -81,10 +81,10 @@ impl EventLoop<'_> {
 
     /// Handles a failed accept. Returns the new state of the listener, or `None` to retry at once.
     fn on_accept_error(&mut self, slot: u32, error: &io::Error) -> Option<SourceState> {
-        self.context.note_error(EntryKind::Accept, SlotKey::Listener(slot), [0; 2], error);
         if self.context.listeners[slot as usize].reserve.has_size() {
             return self.on_accept_error_with_reserve(slot, error);
         }
+        self.context.note_error(EntryKind::Accept, SlotKey::Listener(slot), [0; 2], error);
         self.on_source_error(SlotKey::Listener(slot), error)
     }
 
@@ -95,9 +95,13 @@ impl EventLoop<'_> {
             return Some(SourceState::WouldBlock);
         };
         // With no descriptor left, accept(2) fails also without a client.
-        let state = if is_out_of_descriptors(error) && !socket.has_client() {
+        let is_without_client = is_out_of_descriptors(error) && !socket.has_client();
+        let is_released = is_out_of_descriptors(error) && !is_without_client && reserve.release();
+        let numbers = [0, u64::from(is_without_client)];
+        self.context.note_error(EntryKind::Accept, SlotKey::Listener(slot), numbers, error);
+        let state = if is_without_client {
             Some(SourceState::WouldBlock)
-        } else if is_out_of_descriptors(error) && reserve.release() {
+        } else if is_released {
             self.context.stats.accept_errors += 1;
             None
         } else {

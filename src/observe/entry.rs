@@ -109,7 +109,8 @@ words! {
         Bound = "bound",
         /// A descriptor of the embedder is watched. Numbers: the descriptor; the sum of 1 for reading, 2 for writing.
         Watching = "watching",
-        /// A listener accepted a client, or tried to. Numbers: the new descriptor; 0. Call: `accept4(2)`.
+        /// A listener accepted a client, or tried to. Numbers: the new descriptor; 1 if the call failed because no descriptor
+        /// was free, and no client waited. Call: `accept4(2)`.
         Accept = "accept",
         /// A client that was accepted is refused. Numbers: 0 for the total limit, 1 for the limit per source; 0. Call:
         /// `close(2)`, of the descriptor in the last `Accept` of the listener.

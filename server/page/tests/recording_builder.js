@@ -4,7 +4,7 @@ const KINDS = `
 poll-begin timeout_ns | poll-end events more | turn-end progress | lost entries same_turn
 readiness flags event_generation
 stale-event flags event_generation | existing descriptor listener_slot | listening descriptor | bound descriptor
-watching descriptor interests | accept descriptor | refused per_source | full connections
+watching descriptor interests | accept descriptor no_client | refused per_source | full connections
 opened descriptor listener_slot | connect descriptor inherited | connected | registered | deregistered
 read bytes of | write bytes of | shutdown-write - both | option-set level option | input-stopped shutdown
 receive-batch datagrams of

@@ -23,9 +23,9 @@ export const FINDING_HELP = {
   'source-left-ready': {
     what: 'Bytes, datagrams or clients were left in the kernel for a second or more, and were forgotten. An '
       + 'edge-triggered poll does not report them again.',
-    look: 'The last read of the lane filled its buffer, or the last accept had a client. No EAGAIN and no further '
-      + 'call follows.',
-    remedy: 'Call until EAGAIN, or defer the rest to the next turn.',
+    look: 'The last read of the lane filled its buffer, or the last accept had a client or failed. No EAGAIN and no '
+      + 'further call follows.',
+    remedy: 'Call until EAGAIN, or defer the rest to the next turn. After an error call again after a pause.',
   },
   'stale-event-used': {
     what: 'An event or a call reached an object that was closed before. Its slot may have another client now.',

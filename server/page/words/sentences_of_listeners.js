@@ -47,6 +47,13 @@ function describeAccept(step) {
 
 function acceptError(step) {
   const isExhausted = Object.hasOwn(EXHAUSTED, step.error);
+  if (isExhausted && step.second === 1) {
+    return {
+      title: `Cannot accept: ${step.error}`,
+      kernel: `${step.error}: ${EXHAUSTED[step.error]}. The call fails also without a client, and none waits.`,
+      decision: 'The poll reports the next client.',
+    };
+  }
   const pauses = step.nextKind === 'backoff';
   const again = step.error === 'EINTR' ? 'A signal interrupted the call, so it is repeated.' : isExhausted
     ? 'An immediate retry would fail again, and use the processor for nothing.'

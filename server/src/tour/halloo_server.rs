@@ -29,6 +29,24 @@ enum SlowRequest {
     Done,
 }
 
+impl Echo {
+    /// Starts the work of a slow request on another thread.
+    fn start(&self, connection: &mut Connection<'_>, request: &mut SlowRequest) {
+        *request = SlowRequest::Working;
+        connection.pause();
+        let (handle, id) = (self.loop_handle.clone(), connection.id());
+        let started = thread::Builder::new().spawn(move || {
+            thread::sleep(SLOW_REQUEST_TIME);
+            // The connection may have closed: then the id finds none, also if its slot is used again.
+            let _ = handle.notify(id, 0);
+        });
+        if started.is_err() {
+            // No memory for a thread: this client gets no reply, and the server goes on.
+            connection.abort();
+        }
+    }
+}
+
 impl StreamHandler for Echo {
     type Session = SlowRequest;
 
@@ -38,14 +56,7 @@ impl StreamHandler for Echo {
 
     fn on_data(&mut self, connection: &mut Connection<'_>, request: &mut SlowRequest, input: &[u8]) -> usize {
         if *request == SlowRequest::None && input == SLOW_REQUEST {
-            *request = SlowRequest::Working;
-            connection.pause();
-            let (handle, id) = (self.loop_handle.clone(), connection.id());
-            thread::spawn(move || {
-                thread::sleep(SLOW_REQUEST_TIME);
-                // The connection may have closed: then the id finds none, also if its slot is used again.
-                let _ = handle.notify(id, 0);
-            });
+            self.start(connection, request);
             return 0;
         }
         // What does not fit the outbox is not consumed, and is delivered again when there is room.

@@ -220,9 +220,9 @@ fn parse_entry(fields: &Fields<'_>) -> Result<Entry, String> {
             None => fields.number(["first", "second"][index])?,
         };
         let is_of_connections = matches!(name, Some("listener_slot" | "reason" | "reset"));
-        // Older files have no same_turn.
+        // Older files lack these two.
         let may_be_missing =
-            matches!(name, None | Some("same_turn")) || is_of_connections && object != Object::Connection;
+            matches!(name, None | Some("same_turn" | "no_client")) || is_of_connections && object != Object::Connection;
         entry.numbers[index] = match (number, name) {
             (Some(number), _) => number,
             (None, Some(name)) if !may_be_missing => return Err(format!("{name} is missing")),

@@ -22,8 +22,8 @@ words! {
         LoopLag = "loop-lag",
         /// An object had work and was not served for long.
         Starvation = "starvation",
-        /// A readable source was not read to its end, and was not read again for long. An edge-triggered poll does not
-        /// report that input again.
+        /// A readable source was not read to its end, or its last call failed, and it was not read again for long. An
+        /// edge-triggered poll does not report that input again.
         SourceLeftReady = "source-left-ready",
         /// A loop acted on an event for a closed object, or used an object after its close.
         StaleEvent = "stale-event-used",
@@ -103,7 +103,7 @@ impl fmt::Display for Finding {
 /// |---|---|---|---|
 /// | [`LoopLag`](FindingKind::LoopLag) | a turn took long without a slow callback; or a poll returned late, or a timer fired late, without a long turn | 100 ms | fewer events on this loop, more loops, more processor time |
 /// | [`Starvation`](FindingKind::Starvation) | a ready or deferred object, or a client of a full listener, waited | 1 s | serve each ready object in each turn; a higher `connections_max` |
-/// | [`SourceLeftReady`](FindingKind::SourceLeftReady) | a readable source was read in part, and then forgotten | 1 s | read until EAGAIN, or defer the rest to the next turn |
+/// | [`SourceLeftReady`](FindingKind::SourceLeftReady) | a readable source was read in part, or its last call failed, and it was forgotten | 1 s | read until EAGAIN, or defer the rest to the next turn; after an error call again |
 /// | [`StaleEvent`](FindingKind::StaleEvent) | an event or an object was used after the close | once | compare the generation in the event with that of the object |
 /// | [`Backoff`](FindingKind::Backoff) | accept or receive failed again and again | 100 ms | free the resource that the error names |
 /// | [`SlowReader`](FindingKind::SlowReader) | output waited and the peer accepted none, or the loop closed it for that | 1 s | send this peer less, or close it earlier with `write_timeout` |
@@ -460,6 +460,26 @@ mod tests {
             notes.turn(0).connection(1, EntryKind::Readiness, [5, 101]).connection(1, EntryKind::Read, [5, 64]);
             notes.turn(waited).connection(1, EntryKind::Read, [0, 64]);
         });
+    }
+
+    #[test]
+    fn a_listener_that_is_forgotten_after_an_error_is_left_ready_and_one_that_pauses_is_not() {
+        let found = assert_threshold(SECOND, FindingKind::SourceLeftReady, |notes, waited| {
+            notes.turn(0).listener(EntryKind::Readiness, [1, 100]).listener(EntryKind::Accept, [0; 2]).errno(EMFILE);
+            notes.turn(waited).listener(EntryKind::Accept, [9, 0]).listener(EntryKind::Accept, [0; 2]).errno(EAGAIN);
+        });
+        let line =
+            "listener 0 was ready, and its last call failed: Too many open files (os error 24); what it had waited ";
+        assert!(found.sentence.starts_with(line), "{found}");
+        let mut without_client = Notes::default();
+        without_client.turn(0).listener(EntryKind::Accept, [0, 1]).errno(EMFILE);
+        without_client.turn(2 * SECOND);
+        assert_eq!(without_client.kinds(), []);
+        let mut paused = Notes::default();
+        paused.turn(0).listener(EntryKind::Accept, [0; 2]).errno(EMFILE);
+        paused.listener(EntryKind::Backoff, [10 * MS, 0]).errno(EMFILE);
+        paused.turn(2 * SECOND).listener(EntryKind::Accept, [0; 2]).errno(EAGAIN);
+        assert_eq!(paused.kinds(), [FindingKind::Backoff]);
     }
 
     #[test]

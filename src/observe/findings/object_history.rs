@@ -89,6 +89,8 @@ pub(super) enum WorkKind {
     Unserved,
     /// The last call may have left something: bytes, clients or datagrams.
     ReadInPart { count: u64, of: u64 },
+    /// The last call failed for a reason that may pass, and no other call followed.
+    Failed { errno: Option<i32> },
     /// It waits for the next turn.
     Deferred,
     /// It waits for memory.
@@ -249,7 +251,13 @@ impl ObjectHistory {
         self.end_work(now, found);
         match outcome {
             InputOutcome::Interrupted => {}
-            InputOutcome::Failed => self.failures += 1,
+            InputOutcome::Failed => {
+                self.failures += 1;
+                // The failed read of a connection is its end.
+                if entry.kind != EntryKind::Read && self.phase == Phase::Open && self.backoff.is_none() {
+                    self.wait(WorkKind::Failed { errno: entry.errno() }, index, now);
+                }
+            }
             InputOutcome::Eof => self.phase = Phase::Eof,
             InputOutcome::Drained => {
                 self.failures = 0;
@@ -275,6 +283,8 @@ impl ObjectHistory {
         match entry.errno() {
             Some(EINTR) => InputOutcome::Interrupted,
             Some(errno) if is_would_block(errno) => InputOutcome::Drained,
+            // No client waits.
+            Some(_) if entry.kind == EntryKind::Accept && of == 1 => InputOutcome::Drained,
             Some(_) => InputOutcome::Failed,
             // The first number is the descriptor. The backlog may have more.
             None if entry.kind == EntryKind::Accept => InputOutcome::InPart { count: 1, of: 1 },
@@ -365,7 +375,7 @@ impl ObjectHistory {
         let others = now.served.saturating_sub(work.since.served);
         let kind = match work.kind {
             WorkKind::Full { has_client: false, .. } => return,
-            WorkKind::ReadInPart { .. } => FindingKind::SourceLeftReady,
+            WorkKind::ReadInPart { .. } | WorkKind::Failed { .. } => FindingKind::SourceLeftReady,
             WorkKind::Unserved if others == 0 => FindingKind::SourceLeftReady,
             _ => FindingKind::Starvation,
         };

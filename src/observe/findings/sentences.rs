@@ -112,6 +112,11 @@ pub(super) fn work(name: &str, kind: WorkKind, waited: u64, others: u64) -> Stri
             "{name} was readable, and its last call took {count} of at most {of}; the rest waited {waited}; an \
              edge-triggered poll does not report it again: call until EAGAIN, or defer the rest to the next turn"
         ),
+        WorkKind::Failed { errno } => format!(
+            "{name} was ready, and its last call failed: {}; what it had waited {waited}; an edge-triggered poll does not \
+             report it again: call again after a pause",
+            system_text(errno)
+        ),
         WorkKind::Deferred => {
             format!(
                 "{name} was deferred and was not served for {waited}, in which others had {others}; serve each deferred \
@@ -144,8 +149,12 @@ pub(super) fn stale_event(name: &str, entry: &Entry, is_closed: bool) -> String 
     }
 }
 
+fn system_text(errno: Option<i32>) -> String {
+    errno.map_or_else(|| String::from("unknown error"), |errno| io::Error::from_raw_os_error(errno).to_string())
+}
+
 pub(super) fn backoff(name: &str, object: Object, errno: Option<i32>, tries: u64, lasted: u64) -> String {
-    let error = errno.map_or_else(|| String::from("unknown error"), |n| io::Error::from_raw_os_error(n).to_string());
+    let error = system_text(errno);
     let (call, waiting) = match object {
         Object::Listener => ("accept", "clients waited in the backlog"),
         _ => ("receive", "datagrams waited"),

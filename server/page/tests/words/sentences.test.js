@@ -137,6 +137,9 @@ test('an accept has its client, and each error its consequence', () => {
     ['Cannot accept: EMFILE', 'EMFILE: the process has no free descriptor. The client stays in the backlog.',
       'An immediate retry would fail again, and use the processor for nothing. The listener pauses; connections are '
       + 'served meanwhile.']);
+  assertWords(describe(['accept', LISTENER, [0, 1], { errno: 'EMFILE' }]), ['Cannot accept: EMFILE',
+    'EMFILE: the process has no free descriptor. The call fails also without a client, and none waits.',
+    'The poll reports the next client.']);
   assertWords(describe(backoff), ['The listener 127.0.0.1:8888 pauses for 10 ms', 'EMFILE (too many open files).',
     'A retry at once would fail again. The pause is a deadline, not a sleep: everything else is served meanwhile.']);
   assert.equal(describe(['recovered', LISTENER, [1, 70e6]]).title,

@@ -61,7 +61,7 @@ impl NotedPoll {
         let result = self.poll.poll(events, timeout);
         let count = if result.is_ok() { events.iter().count() as u64 } else { 0 };
         self.notes.add(with_result(Noted::LOOP.entry(EntryKind::PollEnd).numbers([count, 0]), &result));
-        for event in events.iter().filter(|event| result.is_ok() && event.token() != WAKER) {
+        for event in events.iter().filter(|_| result.is_ok()) {
             self.notes.add(readiness(event));
         }
         match result {
@@ -79,6 +79,7 @@ fn readiness(event: &Event) -> Entry {
     let noted = match event.token() {
         LISTENER => Noted::LISTENER,
         UDP_SOCKET => Noted::UDP_SOCKET,
+        WAKER => Noted::LOOP,
         token => Key::from(token).noted(),
     };
     let parts = [

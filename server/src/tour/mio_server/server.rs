@@ -241,7 +241,7 @@ impl Server {
     /// Sends the results of slow requests to their clients.
     fn take_results(&mut self) {
         while let Ok((key, reply)) = self.finished.try_recv() {
-            self.notes.add(key.noted().entry(EntryKind::Message).numbers([1, reply.len() as u64]));
+            self.notes.add(Noted::LOOP.entry(EntryKind::Message).numbers([1, reply.len() as u64]));
             let Some(connection) = self.connections.find(key) else { continue };
             let notes = self.notes.clone();
             notes.callback(Callback::Notify, key.noted(), reply.len(), || {
