@@ -159,3 +159,43 @@ fn bind() -> io::Result<(TcpListener, UdpSocket)> {
     }
     Err(io::ErrorKind::AddrInUse.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::env;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+
+    use nix::libc::SIGABRT;
+
+    use super::*;
+    use crate::tour::cases::CASES;
+
+    /// Set for the process that allocates.
+    const ALLOCATES: &str = "HALLOO_TEST_ALLOCATES";
+
+    #[test]
+    fn a_process_with_the_limits_of_a_server_aborts_when_it_allocates_more_than_1_gib() {
+        if env::var_os(ALLOCATES).is_some() {
+            allocate_without_end();
+        }
+        let mut command = Command::new(env::current_exe().expect("the test program"));
+        command.args(["--exact", "--nocapture"]).env(ALLOCATES, "yes");
+        command
+            .arg("tour::served::tests::a_process_with_the_limits_of_a_server_aborts_when_it_allocates_more_than_1_gib");
+        let output = command.output().expect("it starts");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.signal(), Some(SIGABRT), "{text}");
+        assert!(text.contains("memory allocation of 16777216 bytes failed"), "{text}");
+    }
+
+    fn allocate_without_end() -> ! {
+        limit_process(CASES[0]);
+        let mut all: Vec<Vec<u8>> = Vec::new();
+        // The memory is not written to, so the machine does not lack it.
+        while all.len() < 256 {
+            all.push(std::hint::black_box(Vec::with_capacity(1 << 24)));
+        }
+        panic!("{} pieces of 16 MiB were allocated", all.len());
+    }
+}

@@ -220,3 +220,88 @@ impl Noted {
         Entry::new(kind, self.object, self.slot, self.generation)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use halloo::observe::{FindingKind, findings};
+
+    use super::*;
+
+    /// Adds a turn at a time, with so many reads of a connection.
+    fn add_turn(journal: &mut Journal, milliseconds: [u64; 2], reads: u64) {
+        let [begin, end] = milliseconds.map(Duration::from_millis);
+        let read = |number| Entry::new(EntryKind::Read, Object::Connection, 0, 3).numbers([number, 1]).at(begin);
+        journal.add((Noted::LOOP.entry(EntryKind::PollEnd).numbers([1, 0]).at(begin), None));
+        (0..reads).for_each(|number| journal.add((read(number), None)));
+        journal.add((Noted::LOOP.entry(EntryKind::TurnEnd).numbers([1, 0]).at(end), None));
+    }
+
+    fn recording(journal: Journal) -> Recording {
+        Notes(Rc::new(RefCell::new(journal))).take_recording("twin")
+    }
+
+    /// Entries that are there, and entries that are missing.
+    fn counts(recording: &Recording) -> (u64, u64) {
+        let (lost, kept): (Vec<&Entry>, Vec<&Entry>) =
+            recording.loops[0].entries.iter().partition(|entry| entry.kind == EntryKind::Lost);
+        (kept.len() as u64, lost.iter().map(|entry| entry.numbers[0]).sum())
+    }
+
+    #[test]
+    fn a_long_turn_keeps_its_begin_and_its_end_and_is_a_finding() {
+        let mut journal = Journal::new();
+        add_turn(&mut journal, [5, 500], 1_000_000);
+        let recording = recording(journal);
+        let (kept, lost) = counts(&recording);
+        assert_eq!((kept, kept + lost), (2 * STEPS_OF_TURN as u64 + 1, 1_000_002));
+        let entries = &recording.loops[0].entries;
+        assert_eq!(entries[STEPS_OF_TURN].numbers, [lost, 1]);
+        let numbers = |range: std::ops::Range<usize>| entries[range].iter().map(|entry| entry.numbers[0]);
+        let len = entries.len();
+        assert!(numbers(1..1_000).eq(0..999) && numbers(len - 1_001..len - 1).eq(999_000..1_000_000));
+        let kinds: Vec<FindingKind> = findings(&recording).iter().map(|finding| finding.kind).collect();
+        assert_eq!(kinds, [FindingKind::LoopLag]);
+    }
+
+    #[test]
+    fn what_opens_and_closes_in_a_long_turn_stays() {
+        let mut journal = Journal::new();
+        let read = || (Entry::new(EntryKind::Read, Object::Connection, 0, 3), None);
+        (0..5_000).for_each(|_| journal.add(read()));
+        journal.add((Entry::new(EntryKind::Opened, Object::Connection, 1, 4), None));
+        (0..5_000).for_each(|_| journal.add(read()));
+        let recording = recording(journal);
+        let entries = &recording.loops[0].entries;
+        let losses: Vec<usize> = (0..entries.len()).filter(|index| entries[*index].kind == EntryKind::Lost).collect();
+        let opened = entries.iter().position(|entry| entry.kind == EntryKind::Opened).expect("it is kept");
+        assert_eq!((losses, opened), (vec![STEPS_OF_TURN, 2 * STEPS_OF_TURN + 2], 2 * STEPS_OF_TURN + 1));
+        assert_eq!(counts(&recording), (3 * STEPS_OF_TURN as u64 + 1, 7_000));
+    }
+
+    #[test]
+    fn a_long_recording_keeps_its_begin_and_its_end_and_what_was_opened_between() {
+        let mut journal = Journal::new();
+        for turn in 0..20_000 {
+            if turn == 10_000 {
+                let opened = Entry::new(EntryKind::Opened, Object::Connection, 7, 9).numbers([5, 0]);
+                let address = Detail::Address(([127, 0, 0, 1], 4000).into());
+                journal.add((opened.at(Duration::from_millis(turn)), Some(address)));
+            }
+            add_turn(&mut journal, [turn, turn], 3);
+        }
+        let recording = recording(journal);
+        let (kept, lost) = counts(&recording);
+        // The entry of kind existing is new.
+        assert_eq!(kept + lost, 20_000 * 5 + 2);
+        assert!((32_000..32_010).contains(&kept), "{kept}");
+        let part = &recording.loops[0];
+        assert_eq!(part.entries[ENTRIES_OF_BEGINNING].numbers, [lost, 0]);
+        let existing = part.entries[ENTRIES_OF_BEGINNING + 1];
+        assert_eq!((existing.kind, existing.slot, existing.numbers), (EntryKind::Existing, 7, [5, 0]));
+        assert_eq!(part.details, [(ENTRIES_OF_BEGINNING + 1, Detail::Address(([127, 0, 0, 1], 4000).into()))]);
+        let times: Vec<Duration> = part.entries.iter().map(Entry::time).collect();
+        assert!(times.is_sorted() && times.last() == Some(&Duration::from_millis(19_999)));
+    }
+}

@@ -4,6 +4,6 @@ mod decoded_page;
 mod documented_recordings;
 mod recorded_server;
 mod recording_errors;
-mod recording_reader;
+pub(crate) mod recording_reader;
 mod view_findings;
 mod view_page;

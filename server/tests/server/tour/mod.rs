@@ -3,8 +3,11 @@
 mod guided_cases;
 mod interrupted_tours;
 mod listed_cases;
+mod recorded_tour_servers;
+mod served_processes;
 mod server_of_a_case;
 mod tour_flags;
+mod tour_servers;
 mod verdicts_on_servers;
 
 use std::fs;

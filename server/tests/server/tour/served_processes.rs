@@ -1,0 +1,164 @@
+//! Servers of the tour as processes: limits, ends, files.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpStream, UdpSocket};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use support::network::tcp::{connect, half_close, reset};
+use support::process::child::Process;
+use support::process::server::{Server, assert_fails};
+use support::wait::{TIMEOUT, wait_for, wait_until};
+
+use crate::HALLOO;
+use crate::tour::files_in;
+use crate::tour::tour_servers::{SERVERS, exchange, serve_words, start, udp_address};
+
+#[test]
+fn each_server_sends_back_streams_and_datagrams_and_ends_with_its_standard_input() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for name in SERVERS {
+        let mut server = start("7", name, folder.path());
+        let mut client = connect(server.tcp());
+        exchange(&mut client, "hello\n");
+        let datagrams = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        datagrams.set_read_timeout(Some(TIMEOUT)).expect("a time");
+        datagrams.send_to(b"hello", udp_address(&server)).expect("it is sent");
+        let source = udp_address(&server);
+        assert_eq!(datagrams.recv_from(&mut [0; 16]).expect("a reply"), (5, source), "{name}");
+        let started = Instant::now();
+        exchange(&mut client, "work 300\n");
+        assert!(started.elapsed() >= Duration::from_millis(300), "{name}: {:?}", started.elapsed());
+        server.close_stdin();
+        assert_eq!(server.wait(), 0, "{name}: {}", server.stderr.text());
+    }
+    assert_eq!(files_in(folder.path()), ["tour-07-halloo.json", "tour-07-mio.json", "tour-07-twin.json"]);
+}
+
+#[test]
+fn the_right_servers_send_the_reply_of_a_slow_request_to_a_client_that_has_sent_its_fin() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for name in ["mio", "halloo"] {
+        let server = start("7", name, folder.path());
+        let mut client = connect(server.tcp());
+        client.write_all(b"work 300\n").expect("the server reads");
+        half_close(&client);
+        let mut reply = String::new();
+        client.read_to_string(&mut reply).expect("the reply, then EOF");
+        assert_eq!(reply, "work 300\n", "{name}");
+    }
+}
+
+#[test]
+fn a_page_is_written_if_it_is_asked_for() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let words = [&serve_words("half-close", "halloo", folder.path())[..], &["--html"]].concat();
+    let mut command = HALLOO.command(&words);
+    command.stdin(Stdio::piped());
+    let mut server = Server::start(command);
+    server.close_stdin();
+    assert_eq!(server.wait(), 0, "{}", server.stderr.text());
+    assert_eq!(files_in(folder.path()), ["tour-07-halloo.html"]);
+    let page = fs::read_to_string(folder.path().join("tour-07-halloo.html")).expect("a page");
+    assert!(page.starts_with("<!doctype html>"), "{}", &page[..page.len().min(80)]);
+}
+
+#[test]
+fn a_server_that_an_error_has_ended_leaves_its_recording() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut server = start("6", "twin", folder.path());
+    let mut client = connect(server.tcp());
+    exchange(&mut client, "hello\n");
+    reset(client);
+    assert_eq!(server.wait(), 1);
+    server.wait_for_eof();
+    assert!(server.stderr.text().starts_with("halloo: the server has ended: connection reset by peer; "));
+    let text = fs::read_to_string(folder.path().join("tour-06-twin.json")).expect("a recording");
+    assert!(text.contains("\"error\":\"ECONNRESET\"") && text.ends_with("]}\n"), "{text}");
+}
+
+#[test]
+fn a_server_in_a_long_callback_is_ended_two_seconds_after_its_standard_input() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut server = start("11", "twin", folder.path());
+    let mut clients: Vec<_> = (0..40).map(|_| connect(server.tcp())).collect();
+    for client in &mut clients {
+        exchange(client, "hello\n");
+    }
+    // One poll reports all of them. Each takes 300 ms.
+    server.pause();
+    for client in &mut clients {
+        client.write_all(b"work 300\n").expect("room in the kernel");
+        client.set_nonblocking(true).expect("a socket");
+    }
+    server.resume();
+    let has_reply = |client: &TcpStream| client.peek(&mut [0]).is_ok_and(|bytes| bytes > 0);
+    wait_until("the first reply", || clients.iter().any(has_reply));
+    server.close_stdin();
+    let closed = Instant::now();
+    assert_eq!(server.wait(), 4, "{}", server.stderr.text());
+    assert!(closed.elapsed() >= Duration::from_secs(2), "{:?}", closed.elapsed());
+    assert_eq!(files_in(folder.path()), [""; 0]);
+    drop(clients);
+}
+
+#[test]
+fn a_server_outlives_no_parent_that_was_killed() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    // The shell opens the pipe that is the standard input of the server, as the tour does.
+    let script = "mkfifo \"$1\"; \"$0\" tour 1 --serve twin --save \"$2\" < \"$1\" & exec 3> \"$1\"; wait";
+    let pipe = folder.path().join("pipe");
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", script, HALLOO.path()]).arg(&pipe).arg(folder.path());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let parent = Process::spawn(command);
+    let ready =
+        wait_for("the READY line", || parent.stdout.lines().into_iter().find(|line| line.starts_with("READY ")));
+    let pid = ready.rsplit_once("pid=").expect("its process").1.to_owned();
+    parent.signal("KILL");
+    wait_until("the end of the server", || !Path::new("/proc").join(&pid).exists());
+    assert_eq!(files_in(folder.path()), ["pipe", "tour-01-twin.json"]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn each_server_has_limits_on_processor_time_memory_and_descriptors() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for name in SERVERS {
+        let server = start("8", name, folder.path());
+        let text = fs::read_to_string(format!("/proc/{}/limits", server.pid())).expect("the process runs");
+        for (limit, value) in [
+            ("Max cpu time", "60"),
+            ("Max address space", "1073741824"),
+            ("Max core file size", "0"),
+            ("Max open files", "64"),
+        ] {
+            let line = text.lines().find(|line| line.starts_with(limit)).expect("each limit has a line");
+            let values: Vec<&str> = line[limit.len()..].split_whitespace().take(2).collect();
+            assert_eq!(values, [value; 2], "{name}: {line}");
+        }
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_used_is_an_error_before_the_server_starts() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("file");
+    fs::write(&file, "").expect("a new file");
+    let missing = folder.path().join("missing");
+    for (path, cause) in [
+        (&missing, "missing: no such file or directory; create this folder, or choose another with --save FOLDER"),
+        (&file, "file: not a directory; create this folder, or choose another with --save FOLDER"),
+    ] {
+        let output = HALLOO.run(&serve_words("1", "halloo", path));
+        assert_fails(&output, 3, &["cannot write recordings to ", cause]);
+    }
+    let output = HALLOO.run(&serve_words("1", "halloo", Path::new("/proc")));
+    assert_fails(&output, 3, &["cannot write the recording to /proc/tour-01-halloo.json: "]);
+    // A variable names the folder, too.
+    let mut command = HALLOO.command(&["tour", "1", "--serve", "mio"]);
+    command.env("HALLOO_TOUR_SAVE", &missing);
+    assert_fails(&support::process::child::run(command), 3, &["choose another with HALLOO_TOUR_SAVE=FOLDER"]);
+}
