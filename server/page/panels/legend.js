@@ -3,6 +3,7 @@
 import { element } from '../words/formatting.js';
 import { fillGlyphCanvas } from '../timeline/glyphs.js';
 import { KIND_STYLES } from '../words/kinds.js';
+import { isForeignLoop } from '../words/source_places.js';
 import { isErrorEntry } from '../timeline/spans.js';
 
 /** The meanings, in the order of the legend. The last three shapes are added to others. */
@@ -52,7 +53,7 @@ export class Legend {
     const run = element('span', 'legend-run');
     run.setAttribute('aria-hidden', 'true');
     parent.append(element('li', '', run, 'several: zoom in'));
-    if (shapes.includes('error')) {
+    if (shapes.includes('error') && !recording.loops.some(({ name }) => isForeignLoop(name))) {
       parent.append(element('li', 'legend-note', 'A failed call is not a defect: the loop has handled it.'));
     }
   }

@@ -48,9 +48,11 @@ export class StepPanel {
     this.position.textContent = this.positionText(index);
     const rows = [];
     if (kernel) rows.push(['The kernel', kernel]);
-    if (decision) rows.push(['The loop', decision]);
+    // A server with a mistake may do something else.
+    if (decision) rows.push([place ? 'The loop' : 'A right loop', decision]);
     if (call) rows.push(['System call', element('code', 'call', call)]);
-    if (place) rows.push(['Source', element('code', '', place.function), ' in ', element('code', '', place.file)]);
+    rows.push(place ? ['Source', element('code', '', place.function), ' in ', element('code', '', place.file)]
+      : ['Source', 'A server of the tour on mio, not the loop of halloo.']);
     this.words.replaceChildren(...rows.map((row) => descriptionRow(...row)));
     this.payload.replaceChildren(...payloadRows(recording.payloadOf(index)));
     this.fields.replaceChildren(...fieldsOf(recording, index).map((row) => descriptionRow(...row)));

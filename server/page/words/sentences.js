@@ -4,7 +4,7 @@ import { CONNECTION_SENTENCES } from './sentences_of_connections.js';
 import { DATAGRAM_SENTENCES } from './sentences_of_datagrams.js';
 import { LISTENER_SENTENCES } from './sentences_of_listeners.js';
 import { LOOP_SENTENCES } from './sentences_of_loop.js';
-import { sourcePlaceOf } from './source_places.js';
+import { isForeignLoop, sourcePlaceOf } from './source_places.js';
 import { StepFacts } from './step_facts.js';
 import { systemCallOf } from './system_call.js';
 
@@ -29,12 +29,9 @@ export function describeEntry(recording, before, index) {
   };
 }
 
-/** The servers of `halloo tour` that are not on the library's loop, by the names of their loops. */
-const FOREIGN_LOOPS = ['twin', 'mio'];
-
 /** Null for a loop without the functions of the library. */
 function placeOf(step) {
-  if (FOREIGN_LOOPS.includes(step.loopName)) return null;
+  if (isForeignLoop(step.loopName)) return null;
   const words = [step.objectKind];
   if (step.kind === 'callback-begin') words.unshift(`${step.callback} ${step.objectKind}`, step.callback);
   if (step.kind === 'opened' && step.first === 0) words.unshift('outbound');

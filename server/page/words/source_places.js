@@ -95,6 +95,14 @@ export const SOURCE_PLACES = {
   'peer-datagram-lost': { function: 'transmit_datagram', file: 'src/net/simulated/datagrams.rs' },
 };
 
+/** The servers of `halloo tour` that are not on the library's loop, by the names of their loops. */
+const FOREIGN_LOOPS = ['twin', 'mio'];
+
+/** Whether a loop is not the library's, so that its functions took none of the steps. */
+export function isForeignLoop(name) {
+  return FOREIGN_LOOPS.includes(name);
+}
+
 /**
  * The place of an entry: that of its kind with one of these words, the first that has one, or that of its kind alone.
  */

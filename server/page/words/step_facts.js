@@ -208,11 +208,24 @@ export class StepFacts {
     return this.recording.callbacks[this.first] ?? 'a callback';
   }
 
-  /** The next entries of the same object, as indexes. */
+  /** The next entries of the same object, as indexes. Where entries are missing, the next is not known. */
   * nextOfObject() {
     const entries = this.recording.entriesOf(this.lane);
     const low = lowerBoundOf(entries, this.index + 1);
-    yield* entries.subarray(low, low + LOOK_AROUND_MAX);
+    const high = Math.min(low + LOOK_AROUND_MAX, lowerBoundOf(entries, this.nextLoss));
+    yield* entries.subarray(low, high);
+  }
+
+  /** The index of the next entry about missing entries of the loop; infinite without one. */
+  get nextLoss() {
+    if (this.loss === undefined) {
+      const { kind, kindIndex } = this.recording;
+      const find = (from) => kind.indexOf(kindIndex['lost'], from);
+      this.loss = find(this.index + 1);
+      while (this.loss >= 0 && this.recording.loopOf(this.loss) !== this.loopIndex) this.loss = find(this.loss + 1);
+      if (this.loss < 0) this.loss = Infinity;
+    }
+    return this.loss;
   }
 
   /** The kind of the next entry of the same object; null if there is none. */

@@ -259,6 +259,7 @@ test('what waits for long has its time, where the wait begins', () => {
     /It is read again 1\.5 s later\.$/);
   assert.match(decision(['readiness', CLIENT, [1, 17]], ['read', CLIENT, [9, 9], later]), /is served 1\.5 s later\.$/);
   assert.match(decision(['deferred', CLIENT], ['read', CLIENT, [9, 9], later]), /It is served 1\.5 s later\.$/);
+  assert.doesNotMatch(decision(['deferred', CLIENT], ['lost', 'loop', [9]], ['read', CLIENT, [9, 9], later]), /later/);
   assert.match(decision(['full', LISTENER, [1]], ['accept', LISTENER, [9], later]), /accepted 1\.5 s later\.$/);
   assert.doesNotMatch(decision(['deferred', CLIENT], ['read', CLIENT, [9, 9], { at: 9e8 }]), /later/);
   const slow = describe(begin('on_data', 18), { after: [end('on_data', 18, { at: 120e6 })] });
