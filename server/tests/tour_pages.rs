@@ -21,6 +21,12 @@ const CASES: [&str; 12] = [
     "udp-source",
 ];
 
+const SECTIONS: [&str; 7] =
+    ["The rule", "Broken", "Right", "Run it", "What the recording shows", "Real bugs", "Read next"];
+
+/// The size of a picture, in bytes.
+const PICTURE_BYTES_MAX: u64 = 90_000;
+
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/tour")
 }
@@ -73,6 +79,19 @@ fn contains_lines(source: &str, lines: &[&str]) -> bool {
 }
 
 #[test]
+fn every_case_has_a_page_with_the_same_sections() {
+    for (name, page) in case_pages() {
+        let number_and_name = name.trim_start_matches('0').replacen('-', ". ", 1);
+        assert!(page.starts_with(&format!("# {number_and_name}\n\n")), "{name}: its heading");
+        let headings: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+        assert_eq!(headings, SECTIONS, "{name}");
+        for heading in SECTIONS {
+            assert!(!section(&name, &page, heading).trim().is_empty(), "{name}: {heading} is empty");
+        }
+    }
+}
+
+#[test]
 fn the_lines_of_code_of_every_page_are_lines_of_the_source() {
     for (name, page) in case_pages() {
         let [broken, right] = ["Broken", "Right"].map(|heading| blocks(section(&name, &page, heading)));
@@ -90,12 +109,36 @@ fn the_lines_of_code_of_every_page_are_lines_of_the_source() {
 }
 
 #[test]
+fn every_page_begins_with_the_mistake_that_the_tour_prints() {
+    for (name, page) in case_pages() {
+        let case = name.split_once('-').map_or("", |(_, case)| case).replace('-', "_");
+        let source = read(&folder().join(format!("../../server/src/tour/cases/{case}.rs")));
+        let (_, rest) = source.split_once("mistake:").unwrap_or_else(|| panic!("{name}: its case has no mistake"));
+        let literal = rest.trim_start().strip_prefix('"').and_then(|rest| rest.split("\",\n").next());
+        let literal = literal.unwrap_or_default().replace("\\\"", "\"").replace('\\', "");
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let sentence = page.split("\n\n").nth(1).unwrap_or_default();
+        assert_eq!(words(sentence), words(&literal), "{name}");
+    }
+}
+
+#[test]
 fn every_page_names_at_least_two_public_bugs() {
     for (name, page) in case_pages() {
         let bugs = section(&name, &page, "Real bugs").split("](https://").skip(1);
         let is_number = |rest: &str| rest.split(')').next().and_then(|url| url.rsplit('/').next()?.parse().ok());
         let numbers: Vec<u64> = bugs.filter_map(is_number).collect();
         assert!(numbers.len() >= 2, "{name}: {numbers:?}");
+    }
+}
+
+#[test]
+fn every_page_has_a_picture_of_its_recording_of_at_most_90_kilobytes() {
+    for (name, page) in case_pages() {
+        let picture = format!("images/{name}.png");
+        assert!(section(&name, &page, "What the recording shows").contains(&format!("]({picture})")), "{name}");
+        let bytes = fs::metadata(folder().join(&picture)).unwrap_or_else(|error| panic!("{picture}: {error}")).len();
+        assert!(bytes <= PICTURE_BYTES_MAX, "{picture} has {bytes} bytes");
     }
 }
 
