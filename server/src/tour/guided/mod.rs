@@ -13,12 +13,13 @@ use halloo::observe::{self, Finding, Recording};
 
 use crate::cli::flags::{TourMode, TourOptions};
 use crate::exit::{ExitError, ExitStatus, cause_and_hint};
+use crate::process::inherited_signals;
 use crate::record::recording_file::RecordingFile;
 use crate::text::escape;
 use crate::tour::against;
 use crate::tour::case::{Case, Outcome, Verdict};
 use crate::tour::client::{PATIENCE, Target};
-use crate::tour::guided::server_process::{Ended, ServerProcess, Workplace};
+use crate::tour::guided::server_process::{Ended, SIGNALS, ServerProcess, Workplace};
 use crate::tour::guided::source_lines::SourceLines;
 use crate::tour::mio_server::server::SLOW_REQUEST;
 use crate::tour::screen::Screen;
@@ -33,6 +34,8 @@ pub(crate) fn run(
     options: &TourOptions,
     screen: &mut Screen,
 ) -> Result<ExitStatus, ExitError> {
+    // A check creates a file for a moment.
+    inherited_signals::block_signals(&SIGNALS);
     let choice = "--save FOLDER";
     for (case, (server, ..)) in cases.iter().flat_map(|case| SERVERS.map(|server| (case, server))) {
         RecordingFile::check(&file_path(case, server, options), "the recording", choice)?;
@@ -109,9 +112,9 @@ fn run_case(
         print_recordings(&results, &files, options, screen);
     }
     if screen.is_open() {
-        for ((result, _), file) in results.iter().zip(&files) {
-            finish(result, file, options.html)?;
-        }
+        workplace.uninterrupted(|| {
+            results.iter().zip(&files).try_for_each(|((result, _), file)| finish(result, file, options.html))
+        })?;
     }
     Ok(results)
 }

@@ -36,6 +36,9 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(5);
 /// The most that is read of the standard error of a server, in bytes.
 const STDERR_BYTES_MAX: u64 = 64 * 1024;
 
+/// The signals that end the program.
+pub(crate) const SIGNALS: [i32; 4] = [SIGINT, SIGTERM, SIGQUIT, SIGHUP];
+
 /// What must not stay: the folder of unfinished recordings, and a process.
 #[derive(Clone)]
 pub(crate) struct Workplace(Arc<Mutex<Leftovers>>);
@@ -57,12 +60,12 @@ impl Leftovers {
 }
 
 impl Workplace {
-    /// Creates a folder in this one, and removes it when a signal ends the program.
+    /// Creates a folder in this one, and unblocks the signals, which end the program and remove the folder.
     pub(crate) fn create(parent: &Path) -> Result<Self, ExitError> {
         let folder = parent.join(format!(".halloo-tour-{}", process::id()));
         let workplace = Self(Arc::new(Mutex::new(Leftovers { folder: folder.clone(), child: None })));
         workplace.clear_on_signals().map_err(|error| ExitError::from_io("cannot catch signals", &error))?;
-        fs::create_dir(&folder).map_err(|error| {
+        workplace.uninterrupted(|| fs::create_dir(&folder)).map_err(|error| {
             let (name, cause) = (display(&folder), cause_and_hint(&error, "choose another folder with --save FOLDER"));
             ExitError::new(ExitStatus::Unavailable, format!("cannot create the folder {name}: {cause}"))
         })?;
@@ -70,8 +73,8 @@ impl Workplace {
     }
 
     fn clear_on_signals(&self) -> io::Result<()> {
-        let signals = [SIGINT, SIGTERM, SIGQUIT, SIGHUP].into_iter();
-        let mut signals = Signals::new(signals.filter(|signal| !inherited_signals::is_ignored(*signal)))?;
+        let signals = SIGNALS.into_iter().filter(|signal| !inherited_signals::is_ignored(*signal));
+        let mut signals = Signals::new(signals)?;
         inherited_signals::unblock_signals();
         let workplace = self.clone();
         thread::Builder::new().spawn(move || {
@@ -90,6 +93,12 @@ impl Workplace {
 
     fn lock(&self) -> MutexGuard<'_, Leftovers> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does a step to its end. A signal ends the program before it or after it.
+    pub(crate) fn uninterrupted<T>(&self, step: impl FnOnce() -> T) -> T {
+        let _leftovers = self.lock();
+        step()
     }
 
     /// The folder of unfinished recordings.

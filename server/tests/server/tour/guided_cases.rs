@@ -2,14 +2,17 @@
 
 use std::fs;
 use std::io::Read;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use nix::pty::openpty;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use support::process::child::{Process, children_of, run};
 use support::process::server::assert_fails;
-use support::wait::wait_for;
+use support::wait::{wait_for, wait_until};
 
 use crate::HALLOO;
 use crate::tour::{assert_fits, command_in, files_in};
@@ -134,12 +137,12 @@ fn a_folder_that_cannot_be_written_is_an_error_before_anything_runs() {
 fn a_server_that_does_not_behave_as_expected_is_exit_status_5() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     // Too few descriptors for the clients.
-    let mut command = HALLOO.command_with_fd_limits(40, 40, &["tour", "1"]);
+    let mut command = HALLOO.command_with_fd_limits(20, 20, &["tour", "1"]);
     command.current_dir(folder.path());
     let output = run(command);
     assert_eq!(output.status, 5, "{output:?}");
     assert!(output.stdout.contains("verdict  cannot be judged\n"), "{output:?}");
-    assert!(output.stdout.contains("files, the limit is 40; raise the limit with ulimit -n"), "{output:?}");
+    assert!(output.stdout.contains("files, the limit is 20; raise the limit with ulimit -n"), "{output:?}");
 }
 
 #[test]
@@ -167,7 +170,7 @@ fn a_killed_server_is_one_clear_sentence_and_leaves_no_file() {
     // This twin has a client that waits for 2 s.
     let mut tour = Process::spawn(command_in(folder.path(), &["tour", "1"]));
     let twin = wait_for("the process of the twin", || children_of(tour.pid()).first().copied());
-    signal(twin, nix::sys::signal::Signal::SIGKILL);
+    signal(twin, Signal::SIGKILL);
     assert_eq!(tour.wait(), 1, "{}", tour.stderr.text());
     tour.wait_for_eof();
     let error = tour.stderr.text();
@@ -176,22 +179,43 @@ fn a_killed_server_is_one_clear_sentence_and_leaves_no_file() {
     assert_eq!(files_in(folder.path()), [""; 0]);
 }
 
-#[test]
-fn a_server_that_hangs_is_killed_after_a_deadline() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut tour = Process::spawn(command_in(folder.path(), &["tour", "1"]));
-    let twin = wait_for("the process of the twin", || children_of(tour.pid()).first().copied());
-    signal(twin, nix::sys::signal::Signal::SIGSTOP);
+/// Fails unless a tour ends with this error, and with its server.
+#[track_caller]
+fn assert_ends_with(mut tour: Process, twin: u32, part: &str) {
     assert_eq!(tour.wait_within(Duration::from_secs(60)), 1, "{}", tour.stderr.text());
     tour.wait_for_eof();
     let error = tour.stderr.text();
-    assert!(error.contains("within 10s") && error.lines().count() == 1, "{error}");
-    assert!(!std::path::Path::new(&format!("/proc/{twin}")).exists(), "the twin is left");
+    assert!(error.contains(part) && error.lines().count() == 1, "{error}");
+    assert!(!Path::new(&format!("/proc/{twin}")).exists(), "the twin is left");
+}
+
+#[test]
+fn a_server_that_hangs_is_killed_after_a_deadline() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let tour = Process::spawn(command_in(folder.path(), &["tour", "1"]));
+    let twin = wait_for("the process of the twin", || children_of(tour.pid()).first().copied());
+    // Its clients wait for 2 s. Two sockets are for signals.
+    wait_until("the clients of the twin", || {
+        tour.fd_targets().iter().filter(|target| target.to_string_lossy().starts_with("socket:")).count() > 2
+    });
+    signal(twin, Signal::SIGSTOP);
+    assert_ends_with(tour, twin, "left no recording: it did not end within 10s and was killed");
+    assert_eq!(files_in(folder.path()), [""; 0]);
+}
+
+#[test]
+fn a_server_that_does_not_start_is_killed_after_a_deadline() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let tour = Process::spawn(command_in(folder.path(), &["tour", "1"]));
+    let twin = wait_for("the process of the twin", || children_of(tour.pid()).first().copied());
+    signal(twin, Signal::SIGSTOP);
+    // On a busy machine it has started before.
+    assert_ends_with(tour, twin, "within 10s");
     assert_eq!(files_in(folder.path()), [""; 0]);
 }
 
 #[track_caller]
-fn signal(process: u32, signal: nix::sys::signal::Signal) {
-    let pid = nix::unistd::Pid::from_raw(process.try_into().expect("a process id"));
-    nix::sys::signal::kill(pid, signal).expect("it runs");
+fn signal(process: u32, signal: Signal) {
+    let pid = Pid::from_raw(process.try_into().expect("a process id"));
+    kill(pid, signal).expect("it runs");
 }

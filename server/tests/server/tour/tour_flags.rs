@@ -59,12 +59,16 @@ fn a_setting_without_effect_is_a_warning() {
     }
     let output = run(command_in(folder.path(), &["tour", "6", "--serve", "mio", "--json"]));
     assert!(output.stderr.contains("--json has no effect: with --serve, the server prints only READY"), "{output:?}");
-    // Variables of the tour that it gave to its servers would contradict --serve.
+}
+
+#[test]
+fn variables_of_the_tour_are_not_those_of_its_servers() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
     let mut command = command_in(folder.path(), &["tour", "6"]);
-    command.env("HALLOO_TOUR_JSON", "yes").env("HALLOO_TOUR_MODE", "line").env("HALLOO_TOUR_SAVE", folder.path());
+    command.env("HALLOO_TOUR_JSON", "yes").env("HALLOO_TOUR_MODE", "line").env("HALLOO_TOUR_HTML", "yes");
     let output = run(command);
     assert_eq!((output.status, output.stdout.lines().count()), (0, 1), "{output:?}");
     let warning = "halloo: HALLOO_TOUR_MODE has no effect: no other server is tried; add --against ADDRESS\n";
     assert_eq!(output.stderr, warning);
-    assert_eq!(files_in(folder.path()), ["tour-06-halloo.json", "tour-06-mio.json", "tour-06-twin.json"]);
+    assert_eq!(files_in(folder.path()), ["tour-06-halloo.html", "tour-06-twin.html"]);
 }
