@@ -38,6 +38,9 @@ pub(crate) fn run(
     let slow_request = format!("{}\n", options.slow).into_bytes();
     let (target, note) = first_contact::find(address, options.mode, slow_request)?;
     if !options.json {
+        let found =
+            [("TCP", target.tcp), ("UDP", target.udp)].map(|(name, address)| Some(format!("{name} at {}", address?)));
+        screen.paragraph("", &format!("It serves {}.", found.into_iter().flatten().collect::<Vec<_>>().join(" and ")));
         if let Some(note) = &note {
             screen.paragraph("", &format!("Note: {note}. Cases of that protocol cannot be judged."));
         }

@@ -87,7 +87,9 @@ fn run_case(
     screen: &mut Screen,
 ) -> Result<Vec<(TourResult, Outcome)>, ExitError> {
     if !options.json {
-        screen.line(&format!("Case {}, {}: {}\n", case.number, case.name, case.title));
+        let has_other_title = case.name.replace('-', " ") != case.title.replace('-', " ");
+        let title = if has_other_title { format!(": {}", case.title) } else { String::new() };
+        screen.line(&format!("Case {}, {}{title}\n", case.number, case.name));
         screen.paragraph("", case.mistake);
     }
     let mut results = Vec::new();
@@ -177,13 +179,20 @@ fn print_recordings(results: &[(TourResult, Outcome)], files: &[PathBuf], option
     screen.line("\nRecordings:");
     for ((result, _), file) in results.iter().zip(files) {
         screen.line(&format!("  {}", display(file)));
-        match &result.findings[..] {
-            [] => screen.line("    no findings"),
-            findings => {
-                for one in findings {
-                    screen.paragraph("    ", &format!("{}: {}", one.kind, one.sentence));
-                }
+        if result.findings.is_empty() {
+            screen.line("    no findings");
+        }
+        for (index, finding) in result.findings.iter().enumerate() {
+            let is_of_kind = |other: &&Finding| other.kind == finding.kind;
+            // The first stands for all of its kind.
+            if result.findings[..index].iter().any(|other| is_of_kind(&other)) {
+                continue;
             }
+            let more = match result.findings.iter().filter(is_of_kind).count() {
+                1 => String::new(),
+                count => format!(" (and {} more of this kind)", count - 1),
+            };
+            screen.paragraph("    ", &format!("{}: {}{more}", finding.kind, finding.sentence));
         }
     }
     if options.html {

@@ -219,3 +219,16 @@ fn signal(process: u32, signal: Signal) {
     let pid = Pid::from_raw(process.try_into().expect("a process id"));
     kill(pid, signal).expect("it runs");
 }
+
+#[test]
+fn one_finding_of_each_kind_is_printed_and_the_rest_are_counted() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let output = run(command_in(folder.path(), &["tour", "11"]));
+    assert_eq!(output.status, 0, "{output:?}");
+    let findings = run(command_in(folder.path(), &["view", "--findings", "tour-11-twin.json"])).stdout;
+    let count = findings.matches(" slow-callback: ").count();
+    assert!(count > 1, "{findings}");
+    assert_eq!(output.stdout.matches("\n    slow-callback: ").count(), 1, "{output:?}");
+    let text = output.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains(&format!("(and {} more of this kind)", count - 1)), "{output:?}");
+}

@@ -44,6 +44,8 @@ fn a_right_server_passes_each_case_with_exit_status_0() {
     let output = try_server(&server.address().to_string(), &["1", "6", "7", "slow-handler"]);
     assert_eq!((output.status, output.stderr.as_str()), (0, ""), "{output:?}");
     assert!(output.stdout.starts_with("Expected of the server at 127.0.0.1:"), "{output:?}");
+    let (tcp, udp) = (server.process.tcp(), server.address());
+    assert!(output.stdout.contains(&format!("\nIt serves TCP at {tcp} and UDP at {udp}.\n")), "{output:?}");
     for line in [" 1 accept-once     pass", " 6 fatal-reset     pass", "11 slow-handler    pass"] {
         assert!(output.stdout.lines().any(|one| one == line), "{line}: {output:?}");
     }
