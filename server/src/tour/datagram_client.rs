@@ -110,3 +110,71 @@ impl Datagrams {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::net::Ipv4Addr;
+    use std::thread;
+
+    use super::*;
+    use crate::cli::flags::TourMode;
+
+    /// A UDP server that sends the datagrams that `reply` returns, until the test program ends.
+    pub(crate) fn start_udp_server<F>(mode: TourMode, mut reply: F) -> Target
+    where
+        F: FnMut(&[u8], SocketAddr) -> Option<(Vec<u8>, SocketAddr)> + Send + 'static,
+    {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+        let udp = socket.local_addr().ok();
+        thread::spawn(move || {
+            let mut buffer = [0; 2048];
+            while let Ok((bytes, source)) = socket.recv_from(&mut buffer) {
+                if let Some((payload, to)) = reply(&buffer[..bytes], source) {
+                    let _ = socket.send_to(&payload, to);
+                }
+            }
+        });
+        Target { tcp: None, udp, mode, slow_request: Vec::new(), patience: Duration::from_secs(2) }
+    }
+
+    /// A target without a UDP server.
+    pub(crate) fn target_without_udp() -> Target {
+        let mut target = start_udp_server(TourMode::Echo, |_, _| None);
+        let closed = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr());
+        target.udp = closed.ok();
+        target
+    }
+
+    #[test]
+    fn a_closed_udp_port_refuses_datagrams() {
+        assert!(target_without_udp().refuses_datagrams());
+        assert!(Target { udp: None, ..target_without_udp() }.refuses_datagrams());
+        assert!(!start_udp_server(TourMode::Echo, |_, _| None).refuses_datagrams());
+    }
+
+    #[test]
+    fn a_question_is_asked_again() {
+        let mut asked = 0;
+        let target = start_udp_server(TourMode::Echo, move |payload, source| {
+            asked += 1;
+            (asked == 2).then(|| (payload.to_vec(), source))
+        });
+        let reply = target.open_datagrams().and_then(|datagrams| datagrams.ask(b"hello")).expect("no error");
+        assert_eq!(reply.map(|(payload, _)| payload).as_deref(), Some(&b"hello"[..]));
+    }
+
+    #[test]
+    fn a_burst_has_all_its_datagrams() {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+        let target = Target { udp: socket.local_addr().ok(), ..target_without_udp() };
+        let datagrams = target.open_datagrams().expect("a client");
+        datagrams.send_burst(b"burst\n", 24).expect("sent");
+        datagrams.send(b"one that is longer").expect("sent");
+        let mut buffer = [0; 100];
+        socket.set_read_timeout(Some(target.patience)).expect("a timeout");
+        for expected in std::iter::repeat_n(&b"burst\n"[..], 24).chain([&b"one that is longer"[..]]) {
+            let bytes = socket.recv(&mut buffer).expect("a datagram");
+            assert_eq!(&buffer[..bytes], expected);
+        }
+    }
+}

@@ -100,3 +100,61 @@ impl Rules for Twin {
         server.accept(self.accept_failed()).map(drop)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cli::flags::TourMode;
+    use crate::tour::case::Outcome;
+    use crate::tour::client::tests::start_server;
+
+    fn echo(mut stream: TcpStream) {
+        let mut buffer = [0; 100];
+        while let Ok(bytes @ 1..) = stream.read(&mut buffer) {
+            let _ = stream.write_all(&buffer[..bytes]);
+        }
+    }
+
+    #[test]
+    fn a_server_of_one_client_after_the_other_passes() {
+        let mut target = start_server(TourMode::Echo, echo);
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+        target.tcp = listener.local_addr().ok();
+        thread::spawn(move || listener.incoming().flatten().for_each(echo));
+        let verdict = attack(&target).expect("a verdict");
+        assert_eq!(verdict.outcome, Outcome::Pass, "{verdict:?}");
+    }
+
+    #[test]
+    fn a_greeter_that_closes_at_once_passes() {
+        let target = start_server(TourMode::Greet, |mut stream| drop(stream.write_all(b"Hello!")));
+        let verdict = attack(&target).expect("a verdict");
+        assert_eq!(verdict.outcome, Outcome::Pass, "{verdict:?}");
+    }
+
+    #[test]
+    fn a_client_that_is_not_served_is_a_fail_with_the_number_of_those_that_were() {
+        let mut target = start_server(TourMode::Line, echo);
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+        target.tcp = listener.local_addr().ok();
+        target.patience = Duration::from_millis(500);
+        thread::spawn(move || {
+            let clients: Vec<_> = listener.incoming().flatten().take(8).collect();
+            clients.into_iter().for_each(echo);
+            loop {
+                thread::park();
+            }
+        });
+        let verdict = attack(&target).expect("a verdict");
+        assert_eq!(verdict.outcome, Outcome::Fail, "{verdict:?}");
+        assert!(
+            verdict.came.starts_with("8 replies in round 1, then none for a client: no reply within"),
+            "{verdict:?}"
+        );
+    }
+}

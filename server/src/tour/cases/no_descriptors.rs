@@ -183,3 +183,118 @@ impl Rules for Twin {
         |_| {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+
+    use super::*;
+    use crate::tour::case::Outcome;
+    use crate::tour::client::tests::start_server;
+
+    /// Clients that these servers serve at once.
+    const LIMIT: usize = 8;
+
+    fn echo(mut stream: TcpStream) {
+        let mut buffer = [0; 100];
+        while let Ok(bytes @ 1..) = stream.read(&mut buffer) {
+            let _ = stream.write_all(&buffer[..bytes]);
+        }
+    }
+
+    /// A server that waits for `is_free` before each accept; it has the number of its clients.
+    fn start_limited(mode: TourMode, serve: fn(TcpStream), on_full: fn(&AtomicUsize, &TcpListener)) -> Target {
+        let mut target = start_server(mode, serve);
+        target.patience = Duration::from_secs(1);
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+        target.tcp = listener.local_addr().ok();
+        let clients = Arc::new(AtomicUsize::new(0));
+        thread::spawn(move || {
+            loop {
+                if clients.load(Ordering::SeqCst) == LIMIT {
+                    on_full(&clients, &listener);
+                    continue;
+                }
+                let Ok((stream, _)) = listener.accept() else { break };
+                clients.fetch_add(1, Ordering::SeqCst);
+                let clients = Arc::clone(&clients);
+                thread::spawn(move || {
+                    serve(stream);
+                    clients.fetch_sub(1, Ordering::SeqCst);
+                });
+            }
+        });
+        target
+    }
+
+    fn wait_for_room(_: &AtomicUsize, _: &TcpListener) {
+        thread::park_timeout(Duration::from_millis(1));
+    }
+
+    #[test]
+    fn a_client_that_waits_for_room_and_gets_it_is_a_pass() {
+        for mode in [TourMode::Echo, TourMode::Line] {
+            let verdict = attack(&start_limited(mode, echo, wait_for_room)).expect("a verdict");
+            assert_eq!(verdict.outcome, Outcome::Pass, "{verdict:?}");
+            assert!(verdict.sent.starts_with("8 clients were served and stayed, client 9 was not"), "{verdict:?}");
+        }
+    }
+
+    #[test]
+    fn a_client_that_never_gets_room_is_a_fail() {
+        let target = start_limited(TourMode::Echo, echo, |_, _| {
+            loop {
+                thread::park();
+            }
+        });
+        let verdict = attack(&target).expect("a verdict");
+        assert_eq!(verdict.outcome, Outcome::Fail, "{verdict:?}");
+    }
+
+    #[test]
+    fn a_server_that_closes_what_it_cannot_serve_passes_if_it_serves_again() {
+        let verdict = attack(&start_limited(TourMode::Echo, echo, |clients, listener| {
+            let _ = listener.set_nonblocking(true);
+            while clients.load(Ordering::SeqCst) == LIMIT {
+                drop(listener.accept());
+                thread::park_timeout(Duration::from_millis(1));
+            }
+            let _ = listener.set_nonblocking(false);
+        }))
+        .expect("a verdict");
+        assert_eq!(verdict.outcome, Outcome::Pass, "{verdict:?}");
+    }
+
+    #[test]
+    fn silent_clients_fill_a_greeter_that_waits_for_input() {
+        let greet = |mut stream: TcpStream| {
+            if let Ok(1..) = stream.read(&mut [0; 100]) {
+                let _ = stream.write_all(b"Hello!");
+            }
+        };
+        let verdict = attack(&start_limited(TourMode::Greet, greet, wait_for_room)).expect("a verdict");
+        assert_eq!(verdict.outcome, Outcome::Pass, "{verdict:?}");
+    }
+
+    #[test]
+    fn a_greeter_that_closes_at_once_gives_no_evidence() {
+        let target = start_server(TourMode::Greet, |mut stream| drop(stream.write_all(b"Hello!")));
+        let verdict = attack(&target).expect("a verdict");
+        assert_eq!(verdict.outcome, Outcome::CannotBeJudged, "{verdict:?}");
+        assert!(verdict.came.starts_with("it closes each connection"), "{verdict:?}");
+    }
+
+    #[test]
+    fn a_server_of_few_clients_is_not_judged() {
+        let mut target = start_server(TourMode::Echo, echo);
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+        target.tcp = listener.local_addr().ok();
+        thread::spawn(move || listener.incoming().flatten().for_each(echo));
+        let verdict = attack(&target).expect("a verdict");
+        assert_eq!(verdict.outcome, Outcome::CannotBeJudged, "{verdict:?}");
+    }
+}

@@ -98,3 +98,53 @@ impl Rules for Twin {
         let _ = server.receive_datagram();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+    use crate::cli::flags::TourMode;
+    use crate::tour::case::Outcome;
+    use crate::tour::datagram_client::tests::{start_udp_server, target_without_udp};
+
+    fn outcome(target: &Target) -> Outcome {
+        attack(target).expect("a verdict").outcome
+    }
+
+    #[test]
+    fn replies_that_lag_behind_are_the_mistake_whatever_their_text() {
+        let (mut waiting, mut count) = (VecDeque::new(), 0);
+        let target = start_udp_server(TourMode::Greet, move |_, source| {
+            // Eight datagrams without a reply of their own: from then on each brings the reply to an earlier one.
+            waiting.push_back((b"Hello!".to_vec(), source));
+            count += 1;
+            if (10..18).contains(&count) { None } else { waiting.pop_front() }
+        });
+        assert_eq!(outcome(&target), Outcome::Fail);
+    }
+
+    #[test]
+    fn datagrams_that_are_lost_are_no_mistake() {
+        let mut count = 0;
+        let target = start_udp_server(TourMode::Echo, move |payload, source| {
+            count += 1;
+            (count % 10 != 5).then(|| (payload.to_vec(), source))
+        });
+        assert_eq!(outcome(&target), Outcome::CannotBeJudged);
+    }
+
+    #[test]
+    fn a_greeter_that_replies_to_each_datagram_passes() {
+        let target = start_udp_server(TourMode::Greet, |_, source| Some((b"Hello!".to_vec(), source)));
+        assert_eq!(outcome(&target), Outcome::Pass);
+    }
+
+    #[test]
+    fn without_a_udp_server_there_is_no_judgement() {
+        assert_eq!(outcome(&target_without_udp()), Outcome::CannotBeJudged);
+        let silent = start_udp_server(TourMode::Echo, |_, _| None);
+        let silent = Target { patience: Duration::from_millis(100), ..silent };
+        assert_eq!(outcome(&silent), Outcome::CannotBeJudged);
+    }
+}

@@ -25,8 +25,8 @@ pub(super) const CASE: Case = Case {
     ],
     reading: &[
         "ip(7), on IP_PKTINFO",
-        "RFC 1123, section 6.1.3.2, and RFC 1122, section 4.1.3.5",
-        "RFC 8085, section 3.1, on rate limits; CVE-2024-2169, on loops",
+        "RFC 1122, section 3.3.4.2, on the source of a response",
+        "CVE-2024-2169, on UDP servers that answer each other",
     ],
     descriptors_max: None,
     attack,
@@ -69,7 +69,7 @@ fn attack(target: &Target) -> io::Result<Verdict> {
         None => "each reply came from the address that was asked".to_owned(),
         Some((server, source)) => format!("the reply to the datagram for {server} came from {source}"),
     };
-    let (loop_outcome, loop_text) = feed_back(&target.open_datagrams()?)?;
+    let (loop_outcome, loop_text) = feed_back(&target.open_datagrams()?, LOOP_TIME)?;
     let sent = format!("a datagram to {names}; then each reply was sent back to the server");
     let came = format!("{source_text}; {loop_text}");
     Ok(Verdict { outcome: if wrong.is_some() { Outcome::Fail } else { loop_outcome }, sent, came })
@@ -95,10 +95,10 @@ fn ipv4(number: u8) -> IpAddr {
 }
 
 /// Sends each reply back, as another server does that replies to everything.
-fn feed_back(datagrams: &Datagrams) -> io::Result<(Outcome, String)> {
+fn feed_back(datagrams: &Datagrams, time_max: Duration) -> io::Result<(Outcome, String)> {
     let started = Instant::now();
     let (mut replies, mut payload) = (0, b"hello\n".to_vec());
-    while replies < REPLIES_MAX && started.elapsed() < LOOP_TIME {
+    while replies < REPLIES_MAX && started.elapsed() < time_max {
         datagrams.send(&payload)?;
         match datagrams.receive_for(SILENCE)? {
             Some((reply, _)) => payload = reply,
@@ -124,5 +124,68 @@ impl Rules for Twin {
     fn reply(&self, server: &mut Server, datagram: &Received) {
         // Back to where it came from.
         server.udp.send_to(&datagram.payload, datagram.source);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::thread;
+
+    use super::*;
+    use crate::cli::flags::TourMode;
+    use crate::tour::datagram_client::tests::{start_udp_server, target_without_udp};
+
+    fn verdict(target: &Target) -> Verdict {
+        attack(target).expect("a verdict")
+    }
+
+    #[test]
+    fn a_server_that_replies_to_each_reply_fails() {
+        let verdict = verdict(&start_udp_server(TourMode::Echo, |payload, source| Some((payload.to_vec(), source))));
+        // A busy machine may be too slow for so many replies.
+        let is_slow = !verdict.came.contains(" 5000 in ");
+        assert_eq!(verdict.outcome, if is_slow { Outcome::CannotBeJudged } else { Outcome::Fail }, "{verdict:?}");
+    }
+
+    #[test]
+    fn a_greeter_that_answers_no_greeting_passes_also_at_one_address() {
+        let target = start_udp_server(TourMode::Greet, |payload, source| {
+            (payload != b"Hello!").then(|| (b"Hello!".to_vec(), source))
+        });
+        let verdict = verdict(&target);
+        assert_eq!(verdict.outcome, Outcome::Pass, "{verdict:?}");
+        assert!(verdict.came.ends_with("then replies to replies: 1, and no more"), "{verdict:?}");
+    }
+
+    #[test]
+    fn a_reply_from_another_port_is_a_wrong_source() {
+        let other = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+        let other_address = other.local_addr().expect("an address");
+        let target = start_udp_server(TourMode::Greet, move |payload, source| {
+            let _ = other.send_to(payload, source);
+            None
+        });
+        let verdict = verdict(&target);
+        assert_eq!(verdict.outcome, Outcome::Fail, "{verdict:?}");
+        assert!(verdict.came.contains(&format!("came from {other_address}")), "{verdict:?}");
+    }
+
+    #[test]
+    fn a_loop_at_a_harmless_rate_passes() {
+        let target = start_udp_server(TourMode::Echo, |payload, source| {
+            thread::park_timeout(Duration::from_millis(20));
+            Some((payload.to_vec(), source))
+        });
+        let datagrams = target.open_datagrams().expect("a client");
+        let (outcome, text) = feed_back(&datagrams, Duration::from_millis(300)).expect("no error");
+        assert_eq!(outcome, Outcome::Pass, "{text}");
+    }
+
+    #[test]
+    fn without_a_udp_server_there_is_no_judgement() {
+        assert_eq!(verdict(&target_without_udp()).outcome, Outcome::CannotBeJudged);
+        let silent = Target { patience: Duration::from_millis(100), ..start_udp_server(TourMode::Echo, |_, _| None) };
+        assert_eq!(verdict(&silent).outcome, Outcome::CannotBeJudged);
     }
 }

@@ -16,6 +16,7 @@ use crate::tour::mio_server::notes::{Noted, Notes};
 
 /// Replies to one source in a second. Two servers that answer each other stop at this rate.
 const REPLIES_PER_SECOND: u32 = 100;
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Sources with replies in one second. Forged sources must not fill the memory.
 const SOURCES_MAX: usize = 1024;
@@ -79,19 +80,23 @@ impl NotedUdpSocket {
     /// Takes one reply from what a source may get in this second.
     pub(crate) fn has_allowance(&mut self, source: IpAddr) -> bool {
         let now = Instant::now();
-        let is_current = |since: Instant| now.duration_since(since) < Duration::from_secs(1);
-        if self.replies.len() == SOURCES_MAX {
-            self.replies.retain(|_, (since, _)| is_current(*since));
-        }
-        if self.replies.len() == SOURCES_MAX && !self.replies.contains_key(&source) {
+        if !self.has_room_for(source, now) {
             return false;
         }
         let (since, replies) = self.replies.entry(source).or_insert((now, 0));
-        if !is_current(*since) {
+        if now.duration_since(*since) >= SECOND {
             (*since, *replies) = (now, 0);
         }
         *replies += 1;
         *replies <= REPLIES_PER_SECOND
+    }
+
+    /// Whether this source is counted, or can be. Sources whose second is over are forgotten.
+    fn has_room_for(&mut self, source: IpAddr, now: Instant) -> bool {
+        if self.replies.len() == SOURCES_MAX {
+            self.replies.retain(|_, (since, _)| now.duration_since(*since) < SECOND);
+        }
+        self.replies.len() < SOURCES_MAX || self.replies.contains_key(&source)
     }
 
     /// Sends a datagram from this address. A datagram that the kernel does not accept is lost, as on the network.
@@ -148,7 +153,7 @@ mod platform {
 
     /// The address of this host that was asked. After a broadcast it is not the address in the header, `ipi_addr`; for
     /// datagrams that came before `IP_PKTINFO` was set it is only there.
-    fn asked_address(info: &in_pktinfo) -> Ipv4Addr {
+    pub(super) fn asked_address(info: &in_pktinfo) -> Ipv4Addr {
         let [local, header] =
             [info.ipi_spec_dst, info.ipi_addr].map(|address| Ipv4Addr::from_bits(u32::from_be(address.s_addr)));
         if local.is_unspecified() { header } else { local }
@@ -197,5 +202,66 @@ mod platform {
         target: SocketAddr,
     ) -> io::Result<usize> {
         socket.send_to(payload, target)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noted_socket() -> NotedUdpSocket {
+        let notes = Notes::new();
+        let poll = NotedPoll::new(notes.clone()).expect("a poll");
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        NotedUdpSocket::new(socket, &poll, notes).expect("registered")
+    }
+
+    #[test]
+    fn a_source_gets_a_limited_number_of_replies_a_second() {
+        let mut socket = noted_socket();
+        let source = IpAddr::from([192, 0, 2, 1]);
+        let allowed = (0..1000).filter(|_| socket.has_allowance(source)).count();
+        assert!(allowed >= 100 && allowed.is_multiple_of(100), "{allowed}");
+        assert!(socket.has_allowance([192, 0, 2, 2].into()), "another source");
+    }
+
+    #[test]
+    fn many_forged_sources_do_not_fill_the_memory() {
+        let mut socket = noted_socket();
+        for number in 0..5_000_u32 {
+            socket.has_allowance(Ipv4Addr::from_bits(number).into());
+        }
+        assert!((1..=SOURCES_MAX).contains(&socket.replies.len()), "{} sources", socket.replies.len());
+        let known = *socket.replies.keys().next().expect("a source");
+        assert!(socket.has_allowance(known));
+    }
+
+    #[test]
+    fn only_an_address_of_one_client_is_answered() {
+        for (source, is_possible) in [
+            ("192.0.2.1:7", true),
+            ("192.0.2.1:0", false),
+            ("224.0.0.1:7", false),
+            ("255.255.255.255:7", false),
+            ("0.0.0.0:7", false),
+            ("[ff02::1]:7", false),
+        ] {
+            let source = source.parse().expect("an address");
+            let datagram = Received { payload: Vec::new(), source, destination: None };
+            assert_eq!(datagram.is_from_possible_client(), is_possible, "{source}");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_asked_address_is_the_local_one_of_a_broadcast_and_that_of_the_header_without_a_local_one() {
+        let info = |local: [u8; 4], header: [u8; 4]| nix::libc::in_pktinfo {
+            ipi_ifindex: 1,
+            ipi_spec_dst: nix::libc::in_addr { s_addr: u32::from_ne_bytes(local) },
+            ipi_addr: nix::libc::in_addr { s_addr: u32::from_ne_bytes(header) },
+        };
+        let asked = platform::asked_address(&info([192, 0, 2, 1], [192, 0, 2, 255]));
+        assert_eq!(asked, Ipv4Addr::new(192, 0, 2, 1));
+        assert_eq!(platform::asked_address(&info([0; 4], [127, 0, 0, 2])), Ipv4Addr::new(127, 0, 0, 2));
     }
 }
