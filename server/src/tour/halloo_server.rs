@@ -4,6 +4,7 @@
 
 use std::net::{TcpListener, UdpSocket};
 use std::thread;
+use std::time::Duration;
 
 use halloo::observe::Level;
 use halloo::{Bind, Connection, EventLoop, Handle, Listen, StreamHandler, datagrams};
@@ -79,6 +80,8 @@ pub(crate) fn new(listener: TcpListener, udp: UdpSocket, notes: Notes) -> halloo
     let mut events = EventLoop::new()?;
     events.journal_level(Level::All);
     events.set_observer(move |turn| notes.add_turn(turn));
+    // The level holds from the next turn on. After it, the recording shows how the sockets are opened.
+    let _ = events.turn(Some(Duration::ZERO))?;
     let loop_handle = events.handle();
     events.listen(Listen::from(listener), Echo { loop_handle })?;
     // The clients of the tour are on this machine, so the limit must hold there, too.

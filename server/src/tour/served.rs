@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
 use std::{fs, process, thread};
 
@@ -32,7 +33,7 @@ const MEMORY_BYTES_MAX: u64 = 1 << 30;
 /// The send buffer of a connection, in bytes: more than what case 3 sends, and less than case 5 does.
 const SEND_BUFFER_BYTES: usize = 256 * 1024;
 
-/// A server that does not end by itself within this time is ended, without a recording.
+/// A server that still serves after this time is ended, without a recording.
 const STOP_TIME: Duration = Duration::from_secs(2);
 
 /// A server that is ready.
@@ -56,20 +57,26 @@ pub(crate) fn run(case: &Case, server: TourServer, options: &TourOptions) -> Res
         TourServer::Halloo => on_halloo(listener, udp, &notes),
     };
     let Ready { stop, serve } = ready.map_err(cannot_serve)?;
-    thread::spawn(move || {
-        // An error of standard input is its end, too.
-        let _ = io::stdin().read_to_end(&mut Vec::new());
-        stop();
-        thread::sleep(STOP_TIME);
-        process::exit(ExitStatus::TimedOut as i32);
-    });
+    let (is_serving, has_ended) = mpsc::channel();
+    thread::spawn(move || stop_at_eof(stop, &has_ended));
     let ready = format!("READY tcp={tcp} udp={at_udp} pid={}\n", process::id());
     let written = standard_stream::stdout().write_all(ready.as_bytes());
     written.map_err(|error| ExitError::from_io("cannot write to standard output", &error))?;
     let end = serve();
+    drop(is_serving);
     file.write(&notes.take_recording(name_of(server)))?;
     end.map_err(|error| ExitError::from_io("the server has ended", &error))?;
     Ok(ExitStatus::Success)
+}
+
+/// Stops the server when standard input ends. `has_ended` is disconnected when it no longer serves.
+fn stop_at_eof(stop: Box<dyn FnOnce() + Send>, has_ended: &Receiver<()>) {
+    // An error of standard input is its end, too.
+    let _ = io::stdin().read_to_end(&mut Vec::new());
+    stop();
+    if has_ended.recv_timeout(STOP_TIME) == Err(RecvTimeoutError::Timeout) {
+        process::exit(ExitStatus::TimedOut as i32);
+    }
 }
 
 fn on_mio(rules: &'static dyn Rules, listener: TcpListener, udp: UdpSocket, notes: &Notes) -> io::Result<Ready> {
