@@ -39,6 +39,10 @@ const RECEIVE_TIME_MAX: Duration = Duration::from_secs(60);
 /// A client whose server takes no more input for this long has filled the buffers on the way.
 pub(crate) const FULL_AFTER: Duration = Duration::from_millis(300);
 
+/// What a server gets that may serve only one client at a time.
+pub(crate) const SECOND_CLIENT: &str =
+    "a line from a client, and a line from a second client while the first stayed connected";
+
 /// The server under test.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
@@ -89,6 +93,18 @@ impl Target {
     /// The same server, for clients with another patience.
     pub(crate) fn with_patience(&self, patience: Duration) -> Self {
         Self { patience, ..self.clone() }
+    }
+
+    /// What a second client gets while a first one stays connected, if that is no reply. Some cases need both.
+    pub(crate) fn missing_reply_of_second_client(&self) -> io::Result<Option<String>> {
+        let mut first = self.connect()?;
+        first.exchange("hello")?;
+        Ok(self.connect()?.exchange("hello").err().map(|error| format!("for the second client, {error}")))
+    }
+
+    /// Whether no process listens at its address any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.connect().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
     }
 
     /// The slow request, without its newline.
@@ -348,28 +364,30 @@ impl Client {
 #[derive(Debug)]
 pub(crate) struct Regular {
     target: Target,
-    client: Client,
+    /// The connection of all exchanges.
+    client: Option<Client>,
 }
 
 impl Regular {
-    /// Connects.
+    /// Connects, unless each exchange has a connection of its own: a close with an unread greeting would be a reset.
     pub(crate) fn new(target: &Target) -> io::Result<Self> {
-        Ok(Self { target: target.clone(), client: target.connect()? })
+        let client = (target.mode != TourMode::Greet).then(|| target.connect()).transpose()?;
+        Ok(Self { target: target.clone(), client })
     }
 
     /// Sends a line and receives its reply; the time it took. The time of a greeting is that of its first bytes.
     pub(crate) fn exchange(&mut self, line: &str) -> io::Result<Duration> {
-        if self.target.mode != TourMode::Greet {
-            return self.client.exchange(line);
+        if let Some(client) = &mut self.client {
+            return client.exchange(line);
         }
         let started = Instant::now();
-        self.client = self.target.connect()?;
+        let mut client = self.target.connect()?;
         // A server that has greeted may have closed.
-        let _ = self.client.send(format!("{line}\n").as_bytes());
-        self.client.wait_for_input()?;
+        let _ = client.send(format!("{line}\n").as_bytes());
+        client.wait_for_input()?;
         let took = started.elapsed();
-        let _ = self.client.finish_sending();
-        self.client.receive_for(SILENCE, &mut |_| false)?;
+        let _ = client.finish_sending();
+        client.receive_for(SILENCE, &mut |_| false)?;
         Ok(took)
     }
 }

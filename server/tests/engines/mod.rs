@@ -4,6 +4,7 @@
 
 mod dnsdist_queries;
 mod engine;
+mod foreign_servers;
 mod haproxy;
 mod load;
 mod nginx_stream;

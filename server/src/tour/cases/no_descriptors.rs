@@ -74,6 +74,9 @@ fn attack(target: &Target) -> io::Result<Verdict> {
         // The server closes what it cannot serve. Then there must be room for another client.
         _ => connects_again(target),
     };
+    if !is_served && target.is_gone() {
+        return Ok(Verdict::fail(sent, "the server is gone (connection refused)"));
+    }
     if !is_served {
         let came = format!("nothing for client {number} within {:?}, although descriptors were free", target.patience);
         return Ok(Verdict::fail(sent, came + last.after_one_more(target)));

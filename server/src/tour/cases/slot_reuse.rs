@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use crate::cli::flags::TourMode;
 use crate::text::escape;
 use crate::tour::case::{Case, Verdict};
-use crate::tour::client::{Client, End, NO_SLOW_REQUEST, Regular, SLOW_REPLY_MAX, SLOW_REPLY_MIN, Target};
+use crate::tour::client::{
+    Client, End, NO_SLOW_REQUEST, Regular, SECOND_CLIENT, SLOW_REPLY_MAX, SLOW_REPLY_MIN, Target,
+};
 use crate::tour::mio_server::connections::{Connection, Key};
 use crate::tour::mio_server::rules::Rules;
 
@@ -48,6 +50,9 @@ fn attack(target: &Target) -> io::Result<Verdict> {
     if target.mode == TourMode::Greet {
         let reason = "a greeting does not show which client it is for; an echo or line mode shows more";
         return Ok(Verdict::cannot_be_judged("nothing", reason));
+    }
+    if let Some(came) = target.missing_reply_of_second_client()? {
+        return Ok(Verdict::cannot_be_judged(SECOND_CLIENT, came));
     }
     let patient = target.with_patience(SLOW_REPLY_MAX);
     let mut kept = Regular::new(&patient)?;

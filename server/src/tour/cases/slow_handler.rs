@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::cli::flags::TourMode;
 use crate::tour::case::{Case, Verdict};
-use crate::tour::client::{NO_SLOW_REQUEST, Regular, SLOW_REPLY_MAX, SLOW_REPLY_MIN, Target};
+use crate::tour::client::{NO_SLOW_REQUEST, Regular, SECOND_CLIENT, SLOW_REPLY_MAX, SLOW_REPLY_MIN, Target};
 use crate::tour::mio_server::connections::Key;
 use crate::tour::mio_server::rules::Rules;
 use crate::tour::mio_server::server::{SLOW_REQUEST, SLOW_REQUEST_TIME, Server};
@@ -40,6 +40,9 @@ const ROUNDS: usize = 3;
 const PAUSE: Duration = Duration::from_millis(10);
 
 fn attack(target: &Target) -> io::Result<Verdict> {
+    if let Some(came) = target.missing_reply_of_second_client()? {
+        return Ok(Verdict::fail(SECOND_CLIENT, came));
+    }
     let line = target.slow_line();
     let sent = format!("a client sent the slow request \"{line}\", and meanwhile another client a line every 10 ms");
     let mut came = String::new();

@@ -10,7 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::cli::flags::TourMode;
 use crate::tour::case::{Case, Outcome, Verdict};
-use crate::tour::client::{Client, Regular, Target};
+use crate::tour::client::{Client, Regular, SECOND_CLIENT, Target};
 use crate::tour::mio_server::connections::Key;
 use crate::tour::mio_server::rules::{Flow, Rules};
 use crate::tour::mio_server::server::Server;
@@ -59,6 +59,9 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(10);
 const REST_TIME: Duration = Duration::from_secs(2);
 
 fn attack(target: &Target) -> io::Result<Verdict> {
+    if let Some(came) = target.missing_reply_of_second_client()? {
+        return Ok(Verdict::fail(SECOND_CLIENT, came));
+    }
     let mut verdict = try_round(target)?;
     for _ in 1..ROUNDS {
         if verdict.outcome == Outcome::Fail {

@@ -1,14 +1,14 @@
 //! The original Python clients and the examples, with the server.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
 
 use support::network::streams::GREETING;
 use support::network::tcp::{request, request_with};
 use support::network::udp::{UDP_GREETING, request_udp};
 use support::process::child::run;
+use support::process::examples::example;
 use support::process::server::Server;
 use support::wait::wait_for;
 
@@ -39,54 +39,15 @@ pub(super) fn listening_server(command: Command) -> (Server, SocketAddr) {
     (server, address)
 }
 
-/// The path of an example. `cargo test` builds all examples; if only this target was built, they are built here.
-fn example(name: &str) -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    let folder = BUILT.get_or_init(|| {
-        let folder = Path::new(HALLOO.path()).parent().expect("the binary is in a folder").join("examples");
-        if !folder.join("tcp_client").exists() {
-            build_examples(&folder);
-        }
-        folder
-    });
-    folder.join(name)
-}
-
-fn build_examples(folder: &Path) {
-    let profile = folder.parent().expect("the examples are in the folder of a profile");
-    let target = profile.parent().expect("the folder of a profile is in the target folder");
-    let profile = match profile.file_name().and_then(|name| name.to_str()) {
-        Some("debug") | None => "dev",
-        Some(other) => other,
-    };
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo)
-        .args([
-            "build",
-            "--quiet",
-            "--offline",
-            "--package",
-            "halloo",
-            "--examples",
-            "--profile",
-            profile,
-            "--target-dir",
-        ])
-        .arg(target)
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-        .status();
-    assert!(built.is_ok_and(|status| status.success()), "the examples do not build");
-}
-
 /// Starts an example server on a free port.
 fn example_server(name: &str) -> (Server, SocketAddr) {
-    let mut command = Command::new(example(name));
+    let mut command = Command::new(example(HALLOO, name));
     command.arg("127.0.0.1:0").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     listening_server(command)
 }
 
 fn example_client(name: &str, server: SocketAddr) -> String {
-    let mut command = Command::new(example(name));
+    let mut command = Command::new(example(HALLOO, name));
     command.arg(server.to_string()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let output = run(command);
     assert_eq!((output.status, output.stderr.as_str()), (0, ""));
@@ -182,7 +143,7 @@ fn the_echo_example_sends_its_input_back() {
 
 #[test]
 fn the_workers_example_spreads_its_clients_and_prints_their_number_at_the_end() {
-    let mut command = Command::new(example("workers"));
+    let mut command = Command::new(example(HALLOO, "workers"));
     command.args(["127.0.0.1:0", "4"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let (mut server, address) = listening_server(command);
     for _ in 0..60 {

@@ -4,6 +4,8 @@ pub mod captured_output;
 #[cfg(unix)]
 pub mod child;
 #[cfg(unix)]
+pub mod examples;
+#[cfg(unix)]
 pub mod nonblocking_pipe;
 pub mod rlimit;
 #[cfg(unix)]
@@ -11,3 +13,5 @@ pub mod server;
 pub mod shell;
 #[cfg(target_os = "linux")]
 pub mod strace;
+#[cfg(unix)]
+pub mod tour;
