@@ -8,13 +8,13 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use support::network::tcp::{connect, half_close, reset};
-use support::process::child::Process;
+use support::process::child::{Process, children_of};
 use support::process::server::{Server, assert_fails};
 use support::wait::{TIMEOUT, wait_for, wait_until};
 
 use crate::HALLOO;
-use crate::tour::files_in;
 use crate::tour::tour_servers::{SERVERS, exchange, serve_words, start, udp_address};
+use crate::tour::{command_in, files_in};
 
 #[test]
 fn each_server_sends_back_streams_and_datagrams_and_ends_with_its_standard_input() {
@@ -104,22 +104,22 @@ fn a_server_in_a_long_callback_is_ended_two_seconds_after_its_standard_input() {
     drop(clients);
 }
 
+/// Whether a process runs. A zombie does not: it waits for process 1.
+fn is_running(process: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // The state follows the name, which is in parentheses.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
 #[test]
-fn a_server_outlives_no_parent_that_was_killed() {
+fn a_server_does_not_outlive_a_tour_that_was_killed() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    // The shell opens the pipe that is the standard input of the server, as the tour does.
-    let script = "mkfifo \"$1\"; \"$0\" tour 1 --serve twin --save \"$2\" < \"$1\" & exec 3> \"$1\"; wait";
-    let pipe = folder.path().join("pipe");
-    let mut command = std::process::Command::new("sh");
-    command.args(["-c", script, HALLOO.path()]).arg(&pipe).arg(folder.path());
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let parent = Process::spawn(command);
-    let ready =
-        wait_for("the READY line", || parent.stdout.lines().into_iter().find(|line| line.starts_with("READY ")));
-    let pid = ready.rsplit_once("pid=").expect("its process").1.to_owned();
-    parent.signal("KILL");
-    wait_until("the end of the server", || !Path::new("/proc").join(&pid).exists());
-    assert_eq!(files_in(folder.path()), ["pipe", "tour-01-twin.json"]);
+    // A client of this twin waits for 2 s.
+    let tour = Process::spawn(command_in(folder.path(), &["tour", "1"]));
+    let server = wait_for("the process of the server", || children_of(tour.pid()).first().copied());
+    assert!(is_running(server));
+    tour.signal("KILL");
+    wait_until("the end of the server", || !is_running(server));
 }
 
 #[cfg(target_os = "linux")]
