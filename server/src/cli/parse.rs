@@ -189,7 +189,8 @@ mod tests {
         let commands = std::iter::once(&command).chain(command.get_subcommands());
         let longs = commands.flat_map(clap::Command::get_arguments).filter_map(clap::Arg::get_long);
         let flags: Vec<String> = longs.map(|long| format!("--{long}")).chain(["-v".into(), "-q".into()]).collect();
-        let values = ["9000", "10s", "echo", "0", "x", "serve", "probe", "view", "localhost", "--", "unix:/a", ""];
+        let values =
+            ["9000", "10s", "echo", "0", "x", "serve", "probe", "view", "tour", "localhost", "--", "unix:/a", ""];
         prop_oneof![
             4 => prop::sample::select(flags.clone()),
             4 => prop::sample::select(values.map(str::to_owned).to_vec()),
