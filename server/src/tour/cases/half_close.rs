@@ -131,3 +131,57 @@ impl Rules for Twin {
         server.serve(key)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use super::*;
+    use crate::tour::case::Outcome;
+    use crate::tour::client::tests::start_server;
+
+    /// Sends each read back, as `reply` changes it.
+    fn echo(mut stream: TcpStream, reply: fn(&[u8]) -> Vec<u8>) {
+        let mut buffer = [0; 100];
+        while let Ok(bytes @ 1..) = stream.read(&mut buffer) {
+            let _ = stream.write_all(&reply(&buffer[..bytes]));
+        }
+    }
+
+    #[test]
+    fn a_server_that_drops_a_slow_request_at_the_fin_fails() {
+        let mut target = start_server(TourMode::Echo, |stream| {
+            echo(stream, |input| if input == b"work 300\n" { Vec::new() } else { input.to_vec() });
+        });
+        target.slow_request = b"work 300\n".to_vec();
+        let verdict = attack(&target).expect("a verdict");
+        let came = "the 8 clients got their replies, and the one with the slow request got no byte and then EOF";
+        assert_eq!((verdict.outcome, verdict.came.as_str()), (Outcome::Fail, came));
+    }
+
+    #[test]
+    fn another_text_as_the_last_reply_fails() {
+        let target = start_server(TourMode::Echo, |stream| {
+            echo(stream, |input| if input == b"hello\n" { input.to_vec() } else { input.to_ascii_uppercase() });
+        });
+        let verdict = attack(&target).expect("a verdict");
+        let came = "0 clients got their reply, and the next one got 14 bytes (THE LAST LINE\\n) as the reply";
+        assert_eq!((verdict.outcome, verdict.came.as_str()), (Outcome::Fail, came));
+    }
+
+    #[test]
+    fn a_greeting_is_judged_only_if_it_waits_for_input() {
+        let at_once = start_server(TourMode::Greet, |mut stream| {
+            let _ = stream.write_all(b"hello\n");
+            echo(stream, |_| Vec::new());
+        });
+        assert_eq!(attack(&at_once).expect("a verdict").outcome, Outcome::CannotBeJudged);
+        let after_input = start_server(TourMode::Greet, |stream| echo(stream, |_| b"hello\n".to_vec()));
+        assert_eq!(attack(&after_input).expect("a verdict").outcome, Outcome::Pass);
+        let at_fin = start_server(TourMode::Greet, |stream| echo(stream, |_| Vec::new()));
+        let verdict = attack(&at_fin).expect("a verdict");
+        let came = "0 clients got their reply, and the next one got no byte and then EOF";
+        assert_eq!((verdict.outcome, verdict.came.as_str()), (Outcome::Fail, came));
+    }
+}

@@ -150,3 +150,75 @@ impl Rules for Twin {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{Shutdown, TcpStream};
+    use std::sync::{Mutex, PoisonError};
+    use std::thread;
+
+    use super::*;
+    use crate::tour::case::Outcome;
+    use crate::tour::client::tests::start_server;
+
+    type Last = Mutex<Option<TcpStream>>;
+
+    /// Sends each read back. The result of a slow request finds the connection that came last, right or wrong.
+    fn serve(mut stream: TcpStream, last: &'static Last, on_wrong: fn(&TcpStream)) {
+        let lock = || last.lock().unwrap_or_else(PoisonError::into_inner);
+        *lock() = stream.try_clone().ok();
+        let client = stream.peer_addr().ok();
+        let mut buffer = [0; 2048];
+        while let Ok(bytes @ 1..) = stream.read(&mut buffer) {
+            if &buffer[..bytes] != b"work 300\n" {
+                let _ = stream.write_all(&buffer[..bytes]);
+                continue;
+            }
+            thread::spawn(move || {
+                thread::sleep(Duration::from_millis(300));
+                match &mut *lock() {
+                    Some(last) if last.peer_addr().ok() == client => drop(last.write_all(b"work 300\n")),
+                    Some(last) => on_wrong(last),
+                    None => {}
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn a_reply_to_another_client_is_a_failure() {
+        static LAST: Last = Mutex::new(None);
+        let mut target = start_server(TourMode::Echo, |stream| {
+            serve(stream, &LAST, |mut last| drop(last.write_all(b"work 300\n")));
+        });
+        target.slow_request = b"work 300\n".to_vec();
+        let verdict = attack(&target).expect("a verdict");
+        assert_eq!(verdict.outcome, Outcome::Fail);
+        // The results of the other clients may come at the same time.
+        assert!(verdict.came.starts_with("a new client got the reply to its own line, and then "), "{verdict:?}");
+        assert!(verdict.came.contains("bytes more: \"work 300\\n"), "{verdict:?}");
+    }
+
+    #[test]
+    fn the_end_of_another_client_is_a_failure() {
+        static LAST: Last = Mutex::new(None);
+        let mut target = start_server(TourMode::Echo, |stream| {
+            serve(stream, &LAST, |last| drop(last.shutdown(Shutdown::Write)));
+        });
+        target.slow_request = b"work 300\n".to_vec();
+        let verdict = attack(&target).expect("a verdict");
+        let came = "a new client got the reply to its own line, and then EOF";
+        assert_eq!((verdict.outcome, verdict.came.as_str()), (Outcome::Fail, came));
+    }
+
+    #[test]
+    fn a_server_without_a_slow_request_cannot_be_judged() {
+        static LAST: Last = Mutex::new(None);
+        let mut target = start_server(TourMode::Echo, |stream| serve(stream, &LAST, |_| {}));
+        target.slow_request = b"work 1\n".to_vec();
+        let verdict = attack(&target).expect("a verdict");
+        assert_eq!(verdict.outcome, Outcome::CannotBeJudged);
+        assert!(verdict.came.contains("no request of this server is slow") && verdict.came.contains("--slow"));
+    }
+}

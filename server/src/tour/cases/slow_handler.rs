@@ -113,3 +113,65 @@ impl Rules for Twin {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use super::*;
+    use crate::tour::case::Outcome;
+    use crate::tour::client::tests::start_server;
+
+    /// Replies to each read.
+    fn serve(mut stream: TcpStream, reply: fn(&[u8]) -> Option<Vec<u8>>) {
+        let mut buffer = [0; 100];
+        while let Ok(bytes @ 1..) = stream.read(&mut buffer) {
+            let Some(reply) = reply(&buffer[..bytes]) else { return };
+            let _ = stream.write_all(&reply);
+        }
+    }
+
+    fn attack_server(mode: TourMode, server: fn(TcpStream)) -> Verdict {
+        let mut target = start_server(mode, server);
+        target.slow_request = b"work 300\n".to_vec();
+        attack(&target).expect("a verdict")
+    }
+
+    #[test]
+    fn without_a_slow_request_there_is_no_verdict() {
+        let same_speed = attack_server(TourMode::Echo, |stream| serve(stream, |input| Some(input.to_vec())));
+        let unknown = attack_server(TourMode::Line, |stream| {
+            serve(stream, |input| (input == b"hello\n").then(|| b"ok\n".to_vec()));
+        });
+        let greeting = attack_server(TourMode::Greet, |mut stream| drop(stream.write_all(b"hello\n")));
+        for verdict in [same_speed, unknown, greeting] {
+            assert_eq!(verdict.outcome, Outcome::CannotBeJudged);
+            assert!(verdict.came.ends_with(NO_SLOW_REQUEST), "{verdict:?}");
+        }
+    }
+
+    #[test]
+    fn a_slow_request_with_a_wrong_reply_is_a_failure() {
+        let verdict = attack_server(TourMode::Echo, |stream| {
+            serve(stream, |input| Some(if input == b"hello\n" { input.to_vec() } else { b"done 300\n".to_vec() }));
+        });
+        let came = "for the slow request, the reply was another text";
+        assert_eq!((verdict.outcome, verdict.came.as_str()), (Outcome::Fail, came));
+    }
+
+    #[test]
+    fn slow_work_on_a_thread_of_its_own_passes_in_each_mode() {
+        for mode in [TourMode::Echo, TourMode::Line, TourMode::Greet] {
+            let verdict = attack_server(mode, |stream| {
+                serve(stream, |input| {
+                    if input == b"work 300\n" {
+                        thread::sleep(Duration::from_millis(300));
+                    }
+                    Some(input.to_vec())
+                });
+            });
+            assert_eq!(verdict.outcome, Outcome::Pass, "{mode:?} {verdict:?}");
+        }
+    }
+}

@@ -182,3 +182,48 @@ impl Rules for Twin {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Mutex, PoisonError};
+
+    use super::*;
+    use crate::tour::client::tests::start_server;
+
+    #[test]
+    fn a_client_that_waits_for_the_others_is_a_failure() {
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let target = start_server(TourMode::Echo, |mut stream| {
+            let mut buffer = [0; 512];
+            while let Ok(1..) = stream.peek(&mut buffer) {
+                let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+                let _ = stream.set_nonblocking(true);
+                while let Ok(bytes @ 1..) = stream.read(&mut buffer) {
+                    let _ = stream.set_nonblocking(false);
+                    let _ = stream.write_all(&buffer[..bytes]);
+                    let _ = stream.set_nonblocking(true);
+                }
+                let _ = stream.set_nonblocking(false);
+            }
+        });
+        let verdict = attack(&target).expect("a verdict");
+        assert_eq!(verdict.outcome, Outcome::Fail, "{verdict:?}");
+        assert!(verdict.came.starts_with("the other client waited "), "{verdict:?}");
+    }
+
+    #[test]
+    fn a_greeter_that_closes_is_flooded_with_new_connections() {
+        static FLOODS_SEEN: AtomicUsize = AtomicUsize::new(0);
+        let target = start_server(TourMode::Greet, |mut stream| {
+            let _ = stream.write_all(b"hello\n");
+            // The other client sends a line.
+            let is_flood = stream.read(&mut [0; 512]).is_ok_and(|bytes| bytes > 100);
+            FLOODS_SEEN.fetch_add(usize::from(is_flood), Ordering::Relaxed);
+        });
+        let verdict = attack(&target).expect("a verdict");
+        assert_eq!(verdict.outcome, Outcome::Pass, "{verdict:?}");
+        let floods = FLOODS_SEEN.load(Ordering::Relaxed);
+        assert!(floods > 2 * FLOODS, "{floods} connections");
+    }
+}
