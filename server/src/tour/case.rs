@@ -2,6 +2,8 @@
 
 use std::io;
 
+use nix::sys::resource::rlim_t;
+
 use crate::text::escape;
 use crate::tour::client::Target;
 use crate::tour::mio_server::rules::Rules;
@@ -21,7 +23,7 @@ pub(crate) struct Case {
     /// Manual pages and RFCs with the rule.
     pub(crate) reading: &'static [&'static str],
     /// What its servers may have, if it is less than usual.
-    pub(crate) descriptors_max: Option<u64>,
+    pub(crate) descriptors_max: Option<rlim_t>,
     /// The hostile client.
     pub(crate) attack: fn(&Target) -> io::Result<Verdict>,
     /// The rules of a server with the mistake.

@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
 use std::{fs, process, thread};
 
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, rlim_t, setrlimit};
 use socket2::SockRef;
 
 use crate::cli::flags::{TourOptions, TourServer};
@@ -25,10 +25,10 @@ use crate::tour::mio_server::rules::{AllRight, Rules};
 use crate::tour::mio_server::server::Server;
 
 /// The most processor time of a server, in seconds.
-const CPU_SECONDS_MAX: u64 = 60;
+const CPU_SECONDS_MAX: rlim_t = 60;
 
 /// The most memory of a server, in bytes.
-const MEMORY_BYTES_MAX: u64 = 1 << 30;
+const MEMORY_BYTES_MAX: rlim_t = 1 << 30;
 
 /// The send buffer of a connection, in bytes: more than what case 3 sends, and less than case 5 does.
 const SEND_BUFFER_BYTES: usize = 256 * 1024;
@@ -133,7 +133,7 @@ pub(crate) fn recording_file(
 fn limit_process(case: &Case) {
     let limits = [
         (Resource::RLIMIT_CPU, CPU_SECONDS_MAX),
-        (Resource::RLIMIT_AS, MEMORY_BYTES_MAX),
+        (Resource::RLIMIT_DATA, MEMORY_BYTES_MAX),
         // A server without memory aborts, and leaves no file but its recording.
         (Resource::RLIMIT_CORE, 0),
     ];

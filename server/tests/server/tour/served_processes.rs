@@ -131,7 +131,7 @@ fn each_server_has_limits_on_processor_time_memory_and_descriptors() {
         let text = fs::read_to_string(format!("/proc/{}/limits", server.pid())).expect("the process runs");
         for (limit, value) in [
             ("Max cpu time", "60"),
-            ("Max address space", "1073741824"),
+            ("Max data size", "1073741824"),
             ("Max core file size", "0"),
             ("Max open files", "64"),
         ] {
