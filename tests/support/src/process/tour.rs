@@ -50,15 +50,17 @@ pub struct Run {
     pub descriptors_max: Option<u64>,
 }
 
-/// All cases. One that is expected to fail has a server of its own, which it may damage. The others share one.
+/// All cases. One that is expected to fail may damage the server: it is the last one of its process.
 pub fn runs(is_expected_to_fail: impl Fn(u8) -> bool) -> Vec<Run> {
-    let is_alone = |case: &u8| *case == CASE_WITHOUT_DESCRIPTORS || is_expected_to_fail(*case);
-    let (alone, shared): (Vec<u8>, Vec<u8>) = CASES.partition(is_alone);
-    let alone = alone.into_iter().map(|case| Run {
-        cases: vec![case],
-        descriptors_max: (case == CASE_WITHOUT_DESCRIPTORS).then_some(FEW_DESCRIPTORS),
-    });
-    [Run { cases: shared, descriptors_max: None }].into_iter().chain(alone).collect()
+    let (alone, mut shared): (Vec<u8>, Vec<u8>) =
+        CASES.partition(|case| *case == CASE_WITHOUT_DESCRIPTORS || is_expected_to_fail(*case));
+    let (limited, mut failing): (Vec<u8>, Vec<u8>) =
+        alone.into_iter().partition(|case| *case == CASE_WITHOUT_DESCRIPTORS);
+    shared.extend(failing.pop());
+    let run = |cases, descriptors_max| Run { cases, descriptors_max };
+    let alone = failing.into_iter().map(|case| run(vec![case], None));
+    let limited = limited.into_iter().map(|case| run(vec![case], Some(FEW_DESCRIPTORS)));
+    [run(shared, None)].into_iter().chain(alone).chain(limited).collect()
 }
 
 /// Tries cases on the server at an address.
