@@ -18,7 +18,7 @@ pub(super) const CASE: Case = Case {
         "Edge-triggered epoll reports that datagrams have arrived, once, and not how many wait in the receive buffer.",
         "The twin receives one datagram for each event, and leaves the rest in the receive buffer.",
         "The hostile client sent a burst, and the missing replies came only with later datagrams, one for each.",
-        "The right server receives until EAGAIN, or up to a limit and then goes on in its next turn without an event.",
+        "The right server receives until EAGAIN; after a limit it goes on in its next turn without an event.",
         "In production, replies lag behind by a number of requests, and clients time out although the server is idle.",
     ],
     reading: &["epoll(7), section Questions and answers, Q9", "recv(2), on EAGAIN", "udp(7)"],
@@ -66,7 +66,7 @@ fn attack(target: &Target) -> io::Result<Verdict> {
             let sent = format!("a burst of {DATAGRAMS} datagrams, and one more from another port");
             let replies = DATAGRAMS - missing;
             let came =
-                format!("{replies} replies, then nothing; the one more brought a reply to the burst, none to itself");
+                format!("replies: {replies}, then none; the one more brought a reply to the burst, none to itself");
             return Ok(Verdict::fail(sent, came));
         }
         (incomplete, lost) = (incomplete + 1, lost + missing);

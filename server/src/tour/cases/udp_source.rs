@@ -17,7 +17,7 @@ pub(super) const CASE: Case = Case {
     title: "wrong UDP source address, and UDP loops",
     mistake: "The server replies from an address that was not asked, and replies to everything, at any rate.",
     explanation: [
-        "A UDP socket at 0.0.0.0 receives from all addresses of the host, and for a reply the kernel chooses one of them.",
+        "A UDP socket at 0.0.0.0 serves all addresses of the host, and the kernel chooses one for a reply.",
         "The twin replies with sendto, so the address that was asked is lost, and it has no limit on replies.",
         "The hostile client asked 127.0.0.2 and got the reply from 127.0.0.1; sent back, each reply brought a new reply.",
         "The right server reads the asked address from IP_PKTINFO, replies from it, and limits its replies to a source.",
