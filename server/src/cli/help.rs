@@ -207,16 +207,21 @@ Cases:
   processor time and memory, and end with this program.
   The recordings are tour-06-twin.json and tour-06-halloo.json in the folder of
   --save, and with --html pages. Older ones are replaced. A tour that is
-  interrupted leaves no file.
+  interrupted leaves the files of the cases that were done, and no other.
+  --serve writes its recording there, too, when its standard input ends.
 
 A server of your own:
   The clients expect what --mode says. Before the first case, a line and a
   datagram show what the server does: a mode that does not fit is an error with
-  the one that does. Cases of a protocol that it does not serve, and cases that
-  need the slow line of --slow, cannot be judged without them.
+  the one that does. Cases of a protocol that it does not serve cannot be
+  judged. Two more things are needed for all twelve: for case 8 a server that
+  was started after ulimit -n 64, and for the cases 9 and 11 the line work 300,
+  or that of --slow. It is sent alone; the reply comes after 300 ms of work.
+  A case takes a few seconds. One that is not done within 20 s fails.
   Before each further case the server has to serve a calm client, within 2 s:
   a supervisor may start it again meanwhile. Else the cases that are left are
-  not judged, and the last lines have the command for them.
+  not judged, and the last lines have the command for them. If the server ends
+  during another case than 6, that case cannot be judged.
   A FAIL has what was sent, what came, and what to read. Try only servers of
   your own: the clients open many connections, and one mistake ends the server.
 
@@ -227,9 +232,11 @@ Output:
   recording and findings. NO_COLOR switches colours off.
 
 Exit status:
-  0  no case failed; without --against, each server behaved as expected
+  0  a case passed, and none failed; without --against, each server behaved as
+     expected
   1  an error while running, or a recording could not be written
   2  the command line is wrong, or another mode fits the server
   3  the server could not be reached, or does what no mode says; a folder
      cannot be written
-  5  a case failed; without --against, a server did not behave as expected";
+  5  a case failed, or none could be judged, or the server was lost;
+     without --against, a server did not behave as expected";

@@ -141,13 +141,14 @@ fn fitting_modes(seen: &FirstReply) -> &'static [TourMode] {
 }
 
 fn describe(seen: &FirstReply) -> String {
+    let silence = if seen.reply.end == End::Silence { format!(" within {PATIENCE:?}") } else { String::new() };
     let end = match seen.reply.end {
         End::Eof => "and closed the connection",
         End::Reset => "and reset the connection",
         End::Complete | End::Silence => "and kept the connection open",
     };
     match (&seen.greeting[..], &seen.reply.bytes[..]) {
-        (b"", b"") => format!("for the line \"halloo tour\" it sent nothing within {PATIENCE:?} {end}"),
+        (b"", b"") => format!("for the line \"halloo tour\" it sent nothing{silence} {end}"),
         (b"", reply) => format!("for the line \"halloo tour\" it sent {} {end}", quoted(reply)),
         (greeting, _) => format!("at connect it sent {}", quoted(greeting)),
     }
@@ -220,5 +221,14 @@ mod tests {
         ] {
             assert_eq!(fitting_modes(&reply), modes, "{}", describe(&reply));
         }
+    }
+
+    #[test]
+    fn only_a_server_that_kept_silent_is_described_with_the_time() {
+        let of = |end| describe(&seen(b"", b"", end));
+        assert!(of(End::Eof).ends_with("it sent nothing and closed the connection"), "{}", of(End::Eof));
+        assert!(of(End::Reset).ends_with("it sent nothing and reset the connection"), "{}", of(End::Reset));
+        let silent = of(End::Silence);
+        assert!(silent.ends_with("it sent nothing within 2s and kept the connection open"), "{silent}");
     }
 }

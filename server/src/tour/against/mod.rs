@@ -19,8 +19,18 @@ use crate::tour::case::{Case, Outcome, Verdict};
 use crate::tour::client::{PATIENCE, Target};
 use crate::tour::screen::{Screen, plain};
 
-/// The most time of one case. Each wait of a client has a deadline of its own, but a server may drip bytes for ever.
-const CASE_TIME_MAX: Duration = Duration::from_secs(60);
+/// The most time of one case: a healthy server needs a few seconds. Each wait of a client has a deadline of its own, but a
+/// server may drip bytes for ever.
+const CASE_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// A process that ends may close its connections this long before its listener.
+const END_TIME: Duration = Duration::from_millis(100);
+
+/// What was sent by a client that was not done.
+const UNFINISHED: &str = "the requests of the case, not to their end";
+
+/// The case in which an error of one connection ends the server.
+const FATAL_RESET: u8 = 6;
 
 /// Between two tries to reach a server that may be starting again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(20);
@@ -33,7 +43,9 @@ pub(crate) fn run(
     screen: &mut Screen,
 ) -> Result<ExitStatus, ExitError> {
     if !options.json {
-        screen.paragraph("", &expectation(address, options));
+        for text in expectations(address, cases, options) {
+            screen.paragraph("", &text);
+        }
     }
     let slow_request = format!("{}\n", options.slow).into_bytes();
     let (target, note) = first_contact::find(address, options.mode, slow_request)?;
@@ -49,12 +61,13 @@ pub(crate) fn run(
     let mut counts = [0; 3];
     // How the server was lost, and the command for the rest.
     let mut lost: Option<(String, String)> = None;
+    let (mut unfinished, mut has_ended) = (None, false);
     for (index, case) in cases.iter().enumerate() {
         if !options.json {
             screen.print(&format!("{:2} {:15} ", case.number, case.name));
         }
         if lost.is_none() && index > 0 {
-            lost = lost_server(&target, cases[index - 1]).map(|how| {
+            lost = unfinished.take().or_else(|| lost_server(&target, cases[index - 1])).map(|how| {
                 let rest: Vec<String> = cases[index..].iter().map(|case| case.number.to_string()).collect();
                 let command = format!("halloo tour --against {address}{} {}", mode_flag(options.mode), rest.join(" "));
                 (format!("not judged: {how}"), command)
@@ -65,7 +78,13 @@ pub(crate) fn run(
                 Verdict::cannot_be_judged("", format!("{how}; start it again and run {command}"))
             }
             (None, Some(reason)) => Verdict::cannot_be_judged("", reason),
-            (None, None) => judge(case, &target),
+            (None, None) => {
+                let Judgement { verdict, aftermath } = judge(case, &target);
+                has_ended |= aftermath == Aftermath::ServerEnded;
+                unfinished = (aftermath == Aftermath::ClientRuns)
+                    .then(|| format!("the client of case {} still runs", case.number));
+                verdict
+            }
         };
         counts[verdict.outcome as usize] += 1;
         if options.json {
@@ -87,11 +106,13 @@ pub(crate) fn run(
         }
         screen.line(&format!("{passed} passed, {failed} failed, {unjudged} cannot be judged"));
     }
-    Ok(if failed == 0 { ExitStatus::Success } else { ExitStatus::Mismatch })
+    // Without any judgement, a check of a build must not succeed.
+    let is_right = failed == 0 && passed > 0 && !has_ended && lost.is_none();
+    Ok(if is_right { ExitStatus::Success } else { ExitStatus::Mismatch })
 }
 
-/// What the server is expected to do.
-fn expectation(address: &Address, options: &TourOptions) -> String {
+/// What the server is expected to do, and how long that takes.
+fn expectations(address: &Address, cases: &[&'static Case], options: &TourOptions) -> Vec<String> {
     let mode = match options.mode {
         TourMode::Echo => {
             "sends back all input, over UDP each datagram; after the client's EOF it sends the rest and closes"
@@ -104,11 +125,27 @@ fn expectation(address: &Address, options: &TourOptions) -> String {
         }
     };
     let slow = escape::excerpt(&options.slow);
-    format!(
-        "Expected of the server at {address} (--mode {}): it {mode}. It replies to the line \"{slow}\" (--slow) after \
-         about 300 ms, and serves other clients meanwhile; without such a line, the cases that need one cannot be judged.",
-        first_contact::name(options.mode)
-    )
+    let of_cases = [
+        (
+            &[9, 11][..],
+            format!(
+                "it replies to the line \"{slow}\" (--slow), sent alone, after 300 ms of work, and serves other clients \
+                 meanwhile"
+            ),
+        ),
+        (&[8], "it was started with few descriptors, after ulimit -n 64".to_owned()),
+    ];
+    let mut texts =
+        vec![format!("Expected of the server at {address} (--mode {}): it {mode}.", first_contact::name(options.mode))];
+    for (needed_by, what) in of_cases {
+        let numbers: Vec<String> =
+            cases.iter().filter(|case| needed_by.contains(&case.number)).map(|case| case.number.to_string()).collect();
+        if !numbers.is_empty() {
+            texts.push(format!("To be judged in case {}: {what}.", numbers.join(" and ")));
+        }
+    }
+    texts.push(format!("A case takes a few seconds; one that is not done within {CASE_TIME_MAX:?} fails."));
+    texts
 }
 
 fn mode_flag(mode: TourMode) -> String {
@@ -122,28 +159,70 @@ fn missing_protocol(case: &Case, target: &Target, note: Option<&str>) -> Option<
     (!is_served).then(|| reason.to_owned())
 }
 
+/// What the hostile client of a case found.
+pub(crate) struct Judgement {
+    pub(crate) verdict: Verdict,
+    aftermath: Aftermath,
+}
+
+/// What is left after a case.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Aftermath {
+    /// Nothing.
+    Calm,
+    /// The server ended, and the case is not to blame.
+    ServerEnded,
+    /// The client was not done, and still runs.
+    ClientRuns,
+}
+
 /// Runs the hostile client of a case.
-pub(crate) fn judge(case: &'static Case, target: &Target) -> Verdict {
+pub(crate) fn judge(case: &'static Case, target: &Target) -> Judgement {
+    judge_within(CASE_TIME_MAX, case, target)
+}
+
+fn judge_within(time_max: Duration, case: &'static Case, target: &Target) -> Judgement {
     let (sender, receiver) = mpsc::sync_channel(1);
     let its_target = target.clone();
     let client = thread::Builder::new().spawn(move || sender.send((case.attack)(&its_target)));
     let found = match client {
-        Ok(_) => receiver.recv_timeout(CASE_TIME_MAX),
+        Ok(_) => receiver.recv_timeout(time_max),
         Err(error) => Ok(Err(error)),
     };
-    match found {
+    let mut aftermath = Aftermath::Calm;
+    let verdict = match found {
         Ok(Ok(Verdict { outcome, sent, came })) => Verdict { outcome, sent: plain(&sent), came: plain(&came) },
         Ok(Err(error)) if is_of_this_machine(&error) => {
             let reason = cause_and_hint(&error, "try again when less runs on this machine");
             Verdict::cannot_be_judged("", format!("this machine has no room for the clients of the case: {reason}"))
         }
-        Ok(Err(error)) => Verdict::fail("the requests of the case, not to their end", plain(&error.to_string())),
+        Ok(Err(_)) if case.number != FATAL_RESET && has_ended(target) => {
+            aftermath = Aftermath::ServerEnded;
+            Verdict::cannot_be_judged(UNFINISHED, format!("the server ended; see case {FATAL_RESET}"))
+        }
+        Ok(Err(error)) => Verdict::fail(UNFINISHED, plain(&error.to_string())),
         Err(mpsc::RecvTimeoutError::Timeout) => {
-            Verdict::cannot_be_judged("the requests of the case", format!("no end within {CASE_TIME_MAX:?}"))
+            aftermath = Aftermath::ClientRuns;
+            Verdict::fail(UNFINISHED, format!("not done within {time_max:?}"))
         }
         Err(mpsc::RecvTimeoutError::Disconnected) => {
             Verdict::cannot_be_judged("", "the hostile client ended by an error of its own; please report it")
         }
+    };
+    Judgement { verdict, aftermath }
+}
+
+/// Whether no process listens at the address any more.
+fn has_ended(target: &Target) -> bool {
+    let deadline = Instant::now() + END_TIME;
+    loop {
+        if target.is_gone() {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        thread::sleep(RETRY_INTERVAL);
     }
 }
 
@@ -202,4 +281,65 @@ fn as_json(case: &Case, Verdict { outcome, sent, came }: &Verdict) -> String {
     let (number, name, verdict) = (case.number, json(case.name), json(outcome.as_str()));
     let (sent, received, read) = (json(sent), json(came), case.reading_as_json());
     format!(r#"{{"case":{number},"name":{name},"verdict":{verdict},"sent":{sent},"came":{received},"read":{read}}}"#)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::tour::cases::CASES;
+    use crate::tour::client::tests::start_server;
+
+    /// A case with another client.
+    fn case_with(number: usize, attack: fn(&Target) -> io::Result<Verdict>) -> &'static Case {
+        Box::leak(Box::new(Case { attack, ..*CASES[number - 1] }))
+    }
+
+    #[test]
+    fn a_case_without_an_end_fails_and_its_client_still_runs() {
+        let drip = |mut stream: std::net::TcpStream| {
+            while stream.write_all(b"x").is_ok() {
+                thread::sleep(Duration::from_millis(1));
+            }
+        };
+        let target = start_server(TourMode::Echo, drip);
+        let case = case_with(7, |target| {
+            target.connect()?.receive_to_eof()?;
+            Ok(Verdict::pass("", ""))
+        });
+        let Judgement { verdict, aftermath } = judge_within(Duration::from_millis(100), case, &target);
+        assert_eq!((verdict.outcome, aftermath), (Outcome::Fail, Aftermath::ClientRuns), "{verdict:?}");
+        assert_eq!((verdict.sent.as_str(), verdict.came.as_str()), (UNFINISHED, "not done within 100ms"));
+    }
+
+    /// The server that a case ends.
+    static SERVER: Mutex<Option<TcpListener>> = Mutex::new(None);
+
+    #[test]
+    fn the_end_of_the_server_is_blamed_only_on_case_6() {
+        let attack: fn(&Target) -> io::Result<Verdict> = |_| {
+            *SERVER.lock().expect("no thread panics with it") = None;
+            Err(io::Error::other("the server reset the connection"))
+        };
+        for (number, outcome, came, expected) in [
+            (3, Outcome::CannotBeJudged, "the server ended; see case 6", Aftermath::ServerEnded),
+            (6, Outcome::Fail, "the server reset the connection", Aftermath::Calm),
+        ] {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+            let target = Target { tcp: listener.local_addr().ok(), ..start_server(TourMode::Echo, drop) };
+            *SERVER.lock().expect("no thread panics with it") = Some(listener);
+            let Judgement { verdict, aftermath } = judge(case_with(number, attack), &target);
+            assert_eq!((verdict.outcome, verdict.came.as_str(), aftermath), (outcome, came, expected), "case {number}");
+        }
+    }
+
+    #[test]
+    fn an_error_while_the_server_runs_is_a_fail() {
+        let target = start_server(TourMode::Echo, drop);
+        let verdict = judge(case_with(3, |_| Err(io::Error::other("no reply"))), &target).verdict;
+        assert_eq!((verdict.outcome, verdict.came.as_str()), (Outcome::Fail, "no reply"));
+    }
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use halloo::observe::{self, Finding, Recording};
 
-use crate::cli::flags::{TourMode, TourOptions};
+use crate::cli::flags::{TourMode, TourOptions, TourServer};
 use crate::exit::{ExitError, ExitStatus, cause_and_hint};
 use crate::process::inherited_signals;
 use crate::record::recording_file::RecordingFile;
@@ -23,10 +23,14 @@ use crate::tour::guided::server_process::{Ended, SIGNALS, ServerProcess, Workpla
 use crate::tour::guided::source_lines::SourceLines;
 use crate::tour::mio_server::server::SLOW_REQUEST;
 use crate::tour::screen::Screen;
+use crate::tour::served;
 
 /// The two servers of a case, by their names on the command line, with what to call them and what they should do.
 const SERVERS: [(&str, &str, Outcome); 2] =
     [("twin", "With the mistake, on mio", Outcome::Fail), ("halloo", "Without it, on halloo's loop", Outcome::Pass)];
+
+/// The same servers.
+const KINDS: [TourServer; 2] = [TourServer::Twin, TourServer::Halloo];
 
 /// Runs cases, one after the other.
 pub(crate) fn run(
@@ -36,9 +40,8 @@ pub(crate) fn run(
 ) -> Result<ExitStatus, ExitError> {
     // A check creates a file for a moment.
     inherited_signals::block_signals(&SIGNALS);
-    let choice = "--save FOLDER";
-    for (case, (server, ..)) in cases.iter().flat_map(|case| SERVERS.map(|server| (case, server))) {
-        RecordingFile::check(&file_path(case, server, options), "the recording", choice)?;
+    for (case, server) in cases.iter().flat_map(|case| KINDS.map(|server| (case, server))) {
+        served::recording_file(case, server, options)?;
     }
     let workplace = Workplace::create(&options.save)?;
     let status = run_in(&workplace, cases, options, screen);
@@ -131,7 +134,7 @@ fn run_server(case: &'static Case, server: &'static str, workplace: &Workplace) 
         slow_request: SLOW_REQUEST.to_vec(),
         patience: PATIENCE,
     };
-    let verdict = against::judge(case, &target);
+    let verdict = against::judge(case, &target).verdict;
     let Ended { recording, error } = process.stop();
     let (unfinished, recording) = recording.map_err(|reason| {
         let message = format!("the server {server} of case {} left no recording: {reason}", case.number);

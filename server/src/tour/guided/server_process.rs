@@ -25,10 +25,10 @@ use crate::tour::case::Case;
 use crate::view::recording_parser;
 
 /// How long a server may take to start.
-const START_TIME_MAX: Duration = Duration::from_secs(10);
+const START_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// How long it may take to end and to write its recording.
-const STOP_TIME_MAX: Duration = Duration::from_secs(10);
+const STOP_TIME_MAX: Duration = Duration::from_secs(6);
 
 /// Between two checks whether a process has ended.
 const CHECK_INTERVAL: Duration = Duration::from_millis(5);

@@ -52,8 +52,13 @@ fn findings(recording: &Path) -> BTreeSet<String> {
 /// the right servers have the same common kinds and no such finding.
 #[track_caller]
 fn assert_recorded(case: u8, finding: Option<&str>, kinds: &[&str]) {
+    assert_recorded_of(&SERVERS, case, finding, kinds);
+}
+
+#[track_caller]
+fn assert_recorded_of(servers: &[&str], case: u8, finding: Option<&str>, kinds: &[&str]) {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    for server in SERVERS {
+    for &server in servers {
         let path = record(case, server, folder.path());
         let (found, events) = (findings(&path), Events::read(&path));
         let is_common = |kind: &&&str| server == "twin" || KINDS_OF_ALL.contains(kind);
@@ -113,7 +118,8 @@ fn a_result_for_the_client_that_had_the_slot_before_is_found() {
 
 #[test]
 fn a_turn_that_serves_one_client_without_end_is_found() {
-    assert_recorded(10, Some("loop-lag"), &["lost"]);
+    // Its recordings are large: one right server is enough.
+    assert_recorded_of(&["twin", "halloo"], 10, Some("loop-lag"), &["lost"]);
 }
 
 #[test]

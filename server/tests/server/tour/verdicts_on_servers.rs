@@ -220,6 +220,60 @@ fn cases_of_a_protocol_that_is_not_served_cannot_be_judged() {
 }
 
 #[test]
+fn exit_status_5_if_no_case_could_be_judged() {
+    let server = HALLOO.start(&["--tcp", "127.0.0.1:0", "--mode", "echo"]);
+    let output = try_server(&server.tcp().to_string(), &["2", "12"]);
+    assert_eq!(output.status, 5, "{output:?}");
+    assert!(output.stdout.ends_with("\n0 passed, 0 failed, 2 cannot be judged\n"), "{output:?}");
+}
+
+/// The paragraphs before the first verdict, without line breaks.
+#[track_caller]
+fn preamble(arguments: &[&str]) -> String {
+    let server = HALLOO.start(&["--tcp", "127.0.0.1:0", "--mode", "echo"]);
+    let output = try_server(&server.tcp().to_string(), arguments);
+    output.stdout.split_once("It serves ").expect("it is printed").0.replace('\n', " ")
+}
+
+#[test]
+fn what_the_cases_need_and_how_long_they_take_comes_first() {
+    let text = preamble(&["12", "9", "8", "11", "--slow", "wait"]);
+    let slow =
+        "To be judged in case 9 and 11: it replies to the line \"wait\" (--slow), sent alone, after 300 ms of work";
+    let time = "A case takes a few seconds; one that is not done within 20s fails.";
+    for part in [slow, "To be judged in case 8: it was started with few descriptors, after ulimit -n 64.", time] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let text = preamble(&["2"]);
+    assert!(text.contains(time) && !text.contains("To be judged"), "{text}");
+}
+
+#[test]
+fn a_server_that_ends_in_its_last_case_is_exit_status_5() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let address = listener.local_addr().expect("an address").to_string();
+    thread::spawn(move || {
+        // The first contact, case 4, and a calm client. The next one ends the server.
+        let mut buffer = [0; 4096];
+        let mut is_last = false;
+        while let Ok((mut stream, _)) = listener.accept() {
+            while let Ok(bytes @ 1..) = stream.read(&mut buffer) {
+                if is_last {
+                    return;
+                }
+                let _ = stream.write_all(&buffer[..bytes]);
+                is_last = buffer.starts_with(b"still there?");
+            }
+        }
+    });
+    let output = try_server(&address, &["7", "4", "--json"]);
+    assert_eq!(output.status, 5, "{output:?}");
+    let objects = objects(&output);
+    assert_eq!((&objects[0]["verdict"], &objects[1]["verdict"]), (&"pass".into(), &"cannot-be-judged".into()));
+    assert_eq!(objects[1]["came"], "the server ended; see case 6");
+}
+
+#[test]
 fn a_server_that_echoes_over_tcp_and_greets_over_udp_is_judged_over_tcp() {
     let echo = HALLOO.start(&["--tcp", "127.0.0.1:0", "--mode", "echo"]);
     let address: SocketAddr = echo.tcp();

@@ -81,8 +81,9 @@ pub fn verdicts(halloo: ServerBinary, address: SocketAddr, arguments: &[&str], c
     let (stdout, stderr) = (process.stdout.text(), process.stderr.text());
     assert!(STATUSES.contains(&status), "{words:?}: exit status {status}: {stdout}{stderr}");
     let found: Vec<Verdict> = stdout.lines().map(parse).collect();
-    let has_fail = found.iter().any(|verdict| verdict.word == "fail");
-    assert_eq!(status, STATUSES[usize::from(has_fail)], "{words:?}: {stdout}{stderr}");
+    let has = |word: &str| found.iter().any(|verdict| verdict.word == word);
+    let is_wrong = has("fail") || !has("pass") || stdout.contains("\"not judged: ");
+    assert_eq!(status, STATUSES[usize::from(is_wrong)], "{words:?}: {stdout}{stderr}");
     assert!(found.iter().map(|verdict| verdict.case).eq(cases.iter().copied()), "{words:?}: {stdout}{stderr}");
     found
 }
