@@ -30,6 +30,12 @@ const BUILD_SLICE_MS = 12;
 /** The address of the page follows the selected entry after this time. Browsers limit how often it may change. */
 const LINK_DELAY_MS = 300;
 
+/** A shorter recording, in characters, is shown at once: about 50,000 entries. */
+const LARGE_RECORDING = 500_000;
+
+/** A browser that paints has a frame within this time. */
+const FRAME_WAIT_MS = 100;
+
 const EXPLANATION_KEY = 'halloo-explanation';
 
 const part = (id) => document.getElementById(id);
@@ -235,18 +241,23 @@ function showHead(recording) {
   )));
 }
 
-/** Resolves when the browser has painted what is there. */
+/** Resolves when the browser has painted what is there, or has no frame for it: a hidden tab has none. */
 function painted() {
-  return new Promise((resolve) => { requestAnimationFrame(() => setTimeout(resolve)); });
+  return new Promise((resolve) => {
+    requestAnimationFrame(() => setTimeout(resolve));
+    setTimeout(resolve, FRAME_WAIT_MS);
+  });
 }
 
 async function startPage() {
   const theme = new Theme(part('theme'));
   try {
-    await painted();
-    const recording = decodeRecording(JSON.parse(part('recording').textContent));
+    const text = part('recording').textContent;
+    const isLarge = text.length > LARGE_RECORDING;
+    if (isLarge) await painted();
+    const recording = decodeRecording(JSON.parse(text));
     showHead(recording);
-    await painted();
+    if (isLarge) await painted();
     if (recording.entryCount === 0) {
       showOnlyProblem('The recording has no entry: the loop noted nothing. Record at level All, and longer.');
     } else {

@@ -60,6 +60,19 @@ pageTest('a link names the entry and, of several loops, the loop', browser, TWO_
   assert.match(await wordsOf(page), /second worker/);
 });
 
+for (const recording of ['greeting', 100_000]) {
+  pageTest(`${recording}: a page that is not painted, as in a hidden tab, opens`, browser, recording, {
+    ready: false, initScript: () => { window.requestAnimationFrame = () => 0; },
+  }, async (page) => {
+    await page.locator('.step-title').filter({ hasText: /./ }).waitFor();
+    assert.match(await page.getByRole('banner').innerText(), /\d+ entries/);
+  });
+}
+
+pageTest('a short recording is shown when the page has loaded', browser, 'slow-reader', { ready: false }, async (page) => {
+  assert.match(await stepOf(page).innerText(), /entry \d+ of/);
+});
+
 pageTest('the page opens at the entry of its link', browser, 'greeting', { hash: '#e=9' }, async (page) => {
   assert.equal(await entryOf(page), 9);
 });

@@ -67,11 +67,8 @@ pub(crate) fn run(
             screen.print(&format!("{:2} {:15} ", case.number, case.name));
         }
         if lost.is_none() && index > 0 {
-            lost = unfinished.take().or_else(|| lost_server(&target, cases[index - 1])).map(|how| {
-                let rest: Vec<String> = cases[index..].iter().map(|case| case.number.to_string()).collect();
-                let command = format!("halloo tour --against {address}{} {}", mode_flag(options.mode), rest.join(" "));
-                (format!("not judged: {how}"), command)
-            });
+            let how = unfinished.take().or_else(|| lost_server(&target, cases[index - 1]));
+            lost = how.map(|how| (format!("not judged: {how}"), command_for(&cases[index..], address, options)));
         }
         let verdict = match (&lost, missing_protocol(case, &target, note.as_deref())) {
             (Some((how, command)), _) => {
@@ -141,15 +138,22 @@ fn expectations(address: &Address, cases: &[&'static Case], options: &TourOption
         let numbers: Vec<String> =
             cases.iter().filter(|case| needed_by.contains(&case.number)).map(|case| case.number.to_string()).collect();
         if !numbers.is_empty() {
-            texts.push(format!("To be judged in case {}: {what}.", numbers.join(" and ")));
+            let word = if numbers.len() == 1 { "case" } else { "cases" };
+            texts.push(format!("To be judged in the {word} {}: {what}.", numbers.join(" and ")));
         }
     }
     texts.push(format!("A case takes a few seconds; one that is not done within {CASE_TIME_MAX:?} fails."));
     texts
 }
 
-fn mode_flag(mode: TourMode) -> String {
-    if mode == TourMode::Echo { String::new() } else { format!(" --mode {}", first_contact::name(mode)) }
+/// The command that tries these cases.
+fn command_for(cases: &[&'static Case], address: &Address, options: &TourOptions) -> String {
+    let mode = match options.mode {
+        TourMode::Echo => String::new(),
+        mode => format!(" --mode {}", first_contact::name(mode)),
+    };
+    let numbers: Vec<String> = cases.iter().map(|case| case.number.to_string()).collect();
+    format!("halloo tour --against {address}{mode} {}", numbers.join(" "))
 }
 
 /// Why a case cannot be judged, if the server does not serve its protocol.

@@ -238,10 +238,9 @@ fn preamble(arguments: &[&str]) -> String {
 #[test]
 fn what_the_cases_need_and_how_long_they_take_comes_first() {
     let text = preamble(&["12", "9", "8", "11", "--slow", "wait"]);
-    let slow =
-        "To be judged in case 9 and 11: it replies to the line \"wait\" (--slow), sent alone, after 300 ms of work";
+    let slow = "To be judged in the cases 9 and 11: it replies to the line \"wait\" (--slow), sent alone, after 300 ms of work";
     let time = "A case takes a few seconds; one that is not done within 20s fails.";
-    for part in [slow, "To be judged in case 8: it was started with few descriptors, after ulimit -n 64.", time] {
+    for part in [slow, "To be judged in the case 8: it was started with few descriptors, after ulimit -n 64.", time] {
         assert!(text.contains(part), "{part}: {text}");
     }
     let text = preamble(&["2"]);
