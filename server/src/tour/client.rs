@@ -21,7 +21,7 @@ pub(crate) const SLOW_REPLY_MIN: Duration = Duration::from_millis(100);
 
 /// How a reader can get a judgement on a server that has no slow request.
 pub(crate) const NO_SLOW_REQUEST: &str =
-    "let the server reply to this line after 300 ms of work, or name a slow request of it with --slow";
+    "let the server reply to the line of --slow (without it `work 300`) after 300 ms of work";
 
 /// The kernel keeps the bytes until more follow (send(2)).
 #[cfg(target_os = "linux")]
