@@ -34,7 +34,7 @@ pub(crate) const SILENCE: Duration = Duration::from_millis(300);
 
 /// Limits for a server that sends without end: no reply to these clients is longer, and none takes longer.
 const RECEIVED_BYTES_MAX: usize = 64 << 20;
-const RECEIVE_TIME_MAX: Duration = Duration::from_secs(60);
+const RECEIVE_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// A client whose server takes no more input for this long has filled the buffers on the way.
 pub(crate) const FULL_AFTER: Duration = Duration::from_millis(300);
@@ -163,8 +163,12 @@ impl Client {
         thread::scope(|scope| {
             let sending = scope.spawn(move || sender.send(bytes));
             let result = meanwhile(self);
+            let started = Instant::now();
+            while !sending.is_finished() && started.elapsed() < self.patience {
+                thread::sleep(Duration::from_millis(1));
+            }
             if !sending.is_finished() {
-                // What it waited for will not come, and so nothing more needs to be sent.
+                // The server does not read it.
                 let _ = self.stream.shutdown(Shutdown::Both);
             }
             result

@@ -15,6 +15,9 @@ use crate::tour::mio_server::server::{SLOW_REQUEST, SLOW_REQUEST_TIME};
 /// Replies to one source in a second. Two servers that answer each other stop at this rate.
 const REPLIES_PER_SECOND: u32 = 100;
 
+/// More connections than the process has descriptors for.
+const CONNECTIONS_MAX: usize = 1_000_000;
+
 /// Sends back all input. `loop_handle` reaches the loop from other threads.
 struct Echo {
     loop_handle: Handle,
@@ -83,7 +86,9 @@ pub(crate) fn new(listener: TcpListener, udp: UdpSocket, notes: Notes) -> halloo
     // The level holds from the next turn on. After it, the recording shows how the sockets are opened.
     let _ = events.turn(Some(Duration::ZERO))?;
     let loop_handle = events.handle();
-    events.listen(Listen::from(listener), Echo { loop_handle })?;
+    // The default stays below the descriptors of the process. The case without free ones needs accept to fail.
+    let at = Listen::from(listener).connections_max(CONNECTIONS_MAX);
+    events.listen(at, Echo { loop_handle })?;
     // The clients of the tour are on this machine, so the limit must hold there, too.
     let at = Bind::from(udp).replies_per_source_per_second_max(REPLIES_PER_SECOND).limit_loopback(true);
     // A reply leaves from the address that was asked, and none goes to an address that cannot be a client's.

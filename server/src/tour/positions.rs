@@ -13,8 +13,9 @@ pub(crate) const LINE_BYTES: usize = 256;
 const NUMBER_BYTES: usize = 16;
 const DIGITS: usize = NUMBER_BYTES - 1;
 
-/// Adds whole lines to a text, until it has at least this many bytes.
+/// Adds to a text, until it consists of whole lines and has at least this many bytes. It may end within a number.
 pub(crate) fn extend_text(text: &mut Vec<u8>, bytes: usize) {
+    text.truncate(text.len() / NUMBER_BYTES * NUMBER_BYTES);
     while text.len() < bytes || !text.len().is_multiple_of(LINE_BYTES) {
         let position = text.len();
         let separator = if (position + NUMBER_BYTES).is_multiple_of(LINE_BYTES) { '\n' } else { ' ' };
@@ -185,6 +186,16 @@ mod tests {
             assert_eq!(std::str::from_utf8(number).expect("digits").trim(), format!("{:015}", index * NUMBER_BYTES));
         }
         assert_eq!(text.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::len).collect::<Vec<_>>(), [LINE_BYTES; 4]);
+    }
+
+    #[test]
+    fn a_text_that_was_cut_anywhere_is_extended_to_whole_lines() {
+        let whole = text(1024);
+        for cut in [0, 1, 15, 16, 17, 255, 256, 511] {
+            let mut text = whole[..cut].to_vec();
+            extend_text(&mut text, cut + LINE_BYTES);
+            assert!(text.len() >= cut + LINE_BYTES && text == whole[..text.len()], "cut at {cut}");
+        }
     }
 
     #[test]

@@ -48,7 +48,8 @@ fn attack(target: &Target) -> io::Result<Verdict> {
             let reply = client.receive_reply(target.patience)?;
             if reply.end != End::Complete {
                 let (error, then) = (client.missing_reply(&reply), client.after_one_more(target));
-                let came = format!("replies: {served} in round {round}, then none for a client: {error}{then}");
+                let came =
+                    format!("in round {round}: replies to {served} clients, and none to the next one: {error}{then}");
                 return Ok(Verdict::fail(sent, came));
             }
         }
@@ -153,7 +154,7 @@ mod tests {
         let verdict = attack(&target).expect("a verdict");
         assert_eq!(verdict.outcome, Outcome::Fail, "{verdict:?}");
         assert!(
-            verdict.came.starts_with("replies: 8 in round 1, then none for a client: no reply within"),
+            verdict.came.starts_with("in round 1: replies to 8 clients, and none to the next one: no reply within"),
             "{verdict:?}"
         );
     }

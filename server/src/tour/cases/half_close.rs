@@ -14,6 +14,7 @@ use crate::tour::client::{Client, End, SLOW_REPLY_MAX, Target};
 use crate::tour::mio_server::connections::Key;
 use crate::tour::mio_server::rules::Rules;
 use crate::tour::mio_server::server::Server;
+use crate::tour::positions::{Replies, receive_replies};
 
 pub(super) const CASE: Case = Case {
     number: 7,
@@ -44,13 +45,14 @@ const CLIENTS: usize = 8;
 /// Within this time a server greets at connect, or has accepted the client.
 const ACCEPT_TIME: Duration = Duration::from_millis(50);
 
+/// A server has begun with the slow request after this time, and has not ended it.
+const WORK_BEGINS: Duration = Duration::from_millis(50);
+
+/// What a client sends without reading: more than the buffers on the way hold, if its own are small.
+const SENT_BYTES_MAX: usize = 1 << 20;
+
 fn attack(target: &Target) -> io::Result<Verdict> {
-    let is_slow_request_next = target.mode != TourMode::Greet;
-    let sent = if is_slow_request_next {
-        format!("{CLIENTS} clients each sent a line with a FIN, and one more the slow request with a FIN")
-    } else {
-        format!("{CLIENTS} clients each sent a line with a FIN")
-    };
+    let sent = format!("{CLIENTS} clients each sent a line with a FIN");
     for number in 0..CLIENTS {
         let mut client = target.connect()?;
         if number % 2 == 1 {
@@ -60,15 +62,45 @@ fn attack(target: &Target) -> io::Result<Verdict> {
             return Ok(Verdict::fail(sent, format!("{number} clients got their reply, and the next one got {came}")));
         }
     }
-    if !is_slow_request_next {
+    if target.mode == TourMode::Greet {
         return greeting_verdict(target, sent);
     }
+    let sent = format!("{sent}, and one more the slow request with a FIN");
     let mut client = target.with_patience(SLOW_REPLY_MAX).connect()?;
     if let Some(came) = last_reply(target, &mut client, &target.slow_request)? {
         let came = format!("the {CLIENTS} clients got their replies, and the one with the slow request got {came}");
         return Ok(Verdict::fail(sent, came));
     }
+    if let Some(came) = reply_to_fin_during_work(target)? {
+        let sent = format!("the slow request, and {} ms later a FIN", WORK_BEGINS.as_millis());
+        return Ok(Verdict::fail(sent, came));
+    }
+    let (bytes, replies) = replies_after_fin(target)?;
+    if !replies.are_complete {
+        let sent = format!("{bytes} bytes and a FIN, and then the client began to read");
+        return Ok(Verdict::fail(sent, replies.description));
+    }
+    let sent = format!("{sent}, another one its FIN during the slow work, and a last one {bytes} bytes before it read");
     Ok(Verdict::pass(sent, "each of them got its whole reply"))
+}
+
+/// Sends the FIN while the server works on the slow request. What came, if it is not the whole reply.
+fn reply_to_fin_during_work(target: &Target) -> io::Result<Option<String>> {
+    let mut client = target.with_patience(SLOW_REPLY_MAX).connect()?;
+    client.send(&target.slow_request)?;
+    thread::sleep(WORK_BEGINS);
+    client.finish_sending()?;
+    receive_last_reply(target, &mut client, &target.slow_request)
+}
+
+/// Sends much and a FIN, and reads when the server has most likely come to the FIN, with replies that wait for this client:
+/// the bytes sent, and the replies.
+fn replies_after_fin(target: &Target) -> io::Result<(usize, Replies)> {
+    let mut client = target.connect_with_small_buffers()?;
+    let text = client.send_until_full(SENT_BYTES_MAX)?;
+    client.finish_sending()?;
+    thread::sleep(ACCEPT_TIME);
+    Ok((text.len(), receive_replies(&mut client, &text)?))
 }
 
 /// Waits until the server has most likely accepted the client, so that the line and the FIN are one event.
@@ -85,6 +117,11 @@ fn wait_for_accept(target: &Target, client: &mut Client) -> io::Result<()> {
 /// Sends the last line with a FIN. What came, if it is not the whole reply.
 fn last_reply(target: &Target, client: &mut Client, line: &[u8]) -> io::Result<Option<String>> {
     client.send_last(line)?;
+    receive_last_reply(target, client, line)
+}
+
+/// What came, if it is not the whole reply to this line.
+fn receive_last_reply(target: &Target, client: &mut Client, line: &[u8]) -> io::Result<Option<String>> {
     let received = match target.mode {
         TourMode::Echo => client.receive_bytes(line.len())?,
         TourMode::Line => client.receive(|bytes| bytes.ends_with(b"\n"))?,
@@ -158,6 +195,53 @@ mod tests {
         let verdict = attack(&target).expect("a verdict");
         let came = "the 8 clients got their replies, and the one with the slow request got no byte and then EOF";
         assert_eq!((verdict.outcome, verdict.came.as_str()), (Outcome::Fail, came));
+    }
+
+    #[test]
+    fn a_server_that_ends_the_slow_work_at_a_later_fin_fails() {
+        fn has_fin(stream: &TcpStream) -> bool {
+            let _ = stream.set_nonblocking(true);
+            let has_fin = matches!(stream.peek(&mut [0]), Ok(0));
+            let _ = stream.set_nonblocking(false);
+            has_fin
+        }
+        let mut target = start_server(TourMode::Echo, |mut stream| {
+            let mut buffer = [0; 100];
+            while let Ok(bytes @ 1..) = stream.read(&mut buffer) {
+                // The FIN of the client that sends both at once is there already.
+                thread::sleep(Duration::from_millis(20));
+                let came_with_input = has_fin(&stream);
+                thread::sleep(Duration::from_millis(if &buffer[..bytes] == b"work 300\n" { 280 } else { 0 }));
+                if has_fin(&stream) && !came_with_input {
+                    return;
+                }
+                let _ = stream.write_all(&buffer[..bytes]);
+            }
+        });
+        target.slow_request = b"work 300\n".to_vec();
+        let verdict = attack(&target).expect("a verdict");
+        let expected = (Outcome::Fail, "the slow request, and 50 ms later a FIN", "no byte and then EOF");
+        assert_eq!((verdict.outcome, verdict.sent.as_str(), verdict.came.as_str()), expected);
+    }
+
+    #[test]
+    fn a_server_that_drops_the_replies_that_wait_at_the_fin_fails() {
+        let mut target = start_server(TourMode::Echo, |mut stream| {
+            let (mut buffer, mut output) = (vec![0; 4096], Vec::new());
+            while let Ok(bytes @ 1..) = stream.read(&mut buffer) {
+                output.extend_from_slice(&buffer[..bytes]);
+                let _ = stream.set_nonblocking(true);
+                while let Ok(bytes @ 1..) = stream.write(&output) {
+                    output.drain(..bytes);
+                }
+                let _ = stream.set_nonblocking(false);
+            }
+        });
+        target.slow_request = b"work 300\n".to_vec();
+        let verdict = attack(&target).expect("a verdict");
+        assert_eq!(verdict.outcome, Outcome::Fail, "{verdict:?}");
+        assert!(verdict.sent.ends_with(" and a FIN, and then the client began to read"), "{verdict:?}");
+        assert!(verdict.came.ends_with(", then EOF"), "{verdict:?}");
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub(super) const CASE: Case = Case {
         "Without a free descriptor accept fails with EMFILE, and the client stays in the backlog without another event.",
         "The twin waits for the next event of its listener, but only a new client brings one.",
         "The hostile client closed 20 connections, and the one that waited still got no reply.",
-        "The right server accepts again after a pause, and halloo's loop also stays below the limit by itself.",
+        "The right server accepts again after a pause, and halloo's default limit on connections avoids the lack.",
         "In production, after a short peak some clients wait until they time out, although the server is idle.",
     ],
     reading: &[

@@ -84,6 +84,8 @@ fn reset_slow_requests(target: &Target, kept: &mut Regular, slow: Duration) -> i
     }
     let quiet_until = Instant::now() + (slow + LATE).max(QUIET_MIN);
     Ok(match unexpected(&mut next_clients, quiet_until)? {
+        // The end of the server is the end of all its clients.
+        Some(_) if target.is_gone() => return Err(io::Error::other("the server is gone (connection refused)")),
         Some(came) => Verdict::fail(sent, came),
         None => Verdict::pass(sent, "each new client got the reply to its own line, and nothing else"),
     })

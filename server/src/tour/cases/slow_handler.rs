@@ -5,8 +5,9 @@ use std::thread;
 use std::time::Duration;
 
 use crate::cli::flags::TourMode;
+use crate::text::escape;
 use crate::tour::case::{Case, Verdict};
-use crate::tour::client::{NO_SLOW_REQUEST, Regular, SECOND_CLIENT, SLOW_REPLY_MAX, SLOW_REPLY_MIN, Target};
+use crate::tour::client::{End, NO_SLOW_REQUEST, Regular, SECOND_CLIENT, SLOW_REPLY_MAX, SLOW_REPLY_MIN, Target};
 use crate::tour::mio_server::connections::Key;
 use crate::tour::mio_server::rules::Rules;
 use crate::tour::mio_server::server::{SLOW_REQUEST, SLOW_REQUEST_TIME, Server};
@@ -38,6 +39,12 @@ const ROUNDS: usize = 3;
 
 /// The other client waits this long between two lines.
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// A server has begun with the slow request after this time, and has not ended it.
+const WORK_BEGINS: Duration = Duration::from_millis(50);
+
+/// What a client sends during the work.
+const MEANWHILE: &[u8] = b"meanwhile\n";
 
 fn attack(target: &Target) -> io::Result<Verdict> {
     if let Some(came) = target.missing_reply_of_second_client()? {
@@ -73,10 +80,45 @@ fn attack(target: &Target) -> io::Result<Verdict> {
     }
     let (slow, wait) = (shortest_slow.as_millis(), shortest_wait.as_millis());
     let came = format!("the slow request got its reply after {slow} ms, and the other client waited up to {wait} ms");
-    if shortest_wait <= shortest_slow / 2 {
-        return Ok(Verdict::pass(sent, came));
+    if shortest_wait > shortest_slow / 2 {
+        return Ok(Verdict::fail(sent, format!("{came}, in each of {ROUNDS} tries")));
     }
-    Ok(Verdict::fail(sent, format!("{came}, in each of {ROUNDS} tries")))
+    if let Some(missing) = missing_reply_after_work(target)? {
+        let sent =
+            format!("the slow request \"{line}\", {} ms later a line, and a line after that", WORK_BEGINS.as_millis());
+        return Ok(Verdict::fail(sent, missing));
+    }
+    Ok(Verdict::pass(sent, came))
+}
+
+/// A line that came during the work is answered after it, and so is the next one. What is wrong, if one is not.
+fn missing_reply_after_work(target: &Target) -> io::Result<Option<String>> {
+    if target.mode == TourMode::Greet {
+        return Ok(None);
+    }
+    let mut client = target.connect()?;
+    client.exchange("hello")?;
+    client.send(&target.slow_request)?;
+    thread::sleep(WORK_BEGINS);
+    client.send(MEANWHILE)?;
+    let expected = [&target.slow_request, MEANWHILE].concat();
+    let lines = |bytes: &[u8]| bytes.split(|byte| *byte == b'\n').count() - 1;
+    let mut received = client.receive_for(SLOW_REPLY_MAX, &mut |bytes| lines(bytes) >= 1)?;
+    if received.end == End::Complete {
+        received = client.receive_more(received.bytes, target.patience, &mut |bytes| lines(bytes) >= 2)?;
+    }
+    let count = lines(&received.bytes);
+    if received.end != End::Complete {
+        let error = client.missing_reply(&received);
+        return Ok(Some(format!("replies to {count} of the first 2 lines; then {error}")));
+    }
+    if target.mode == TourMode::Echo && received.bytes != expected {
+        return Ok(Some(format!("another text as the replies: \"{}\"", escape::text(&received.bytes))));
+    }
+    Ok(client
+        .exchange("hello again")
+        .err()
+        .map(|error| format!("replies to the first 2 lines; to the last one, {error}")))
 }
 
 struct Round {
@@ -162,6 +204,24 @@ mod tests {
             serve(stream, |input| Some(if input == b"hello\n" { input.to_vec() } else { b"done 300\n".to_vec() }));
         });
         let came = "for the slow request, the reply was another text";
+        assert_eq!((verdict.outcome, verdict.came.as_str()), (Outcome::Fail, came));
+    }
+
+    #[test]
+    fn a_server_that_forgets_what_came_during_the_work_fails() {
+        let verdict = attack_server(TourMode::Echo, |mut stream| {
+            let mut buffer = [0; 100];
+            while let Ok(bytes @ 1..) = stream.read(&mut buffer) {
+                if &buffer[..bytes] == b"work 300\n" {
+                    thread::sleep(Duration::from_millis(300));
+                    let _ = stream.set_nonblocking(true);
+                    let _ = stream.read(&mut [0; 100]);
+                    let _ = stream.set_nonblocking(false);
+                }
+                let _ = stream.write_all(&buffer[..bytes]);
+            }
+        });
+        let came = "replies to 1 of the first 2 lines; then no reply within 10s";
         assert_eq!((verdict.outcome, verdict.came.as_str()), (Outcome::Fail, came));
     }
 
