@@ -7,6 +7,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
 
 use support::network::network_namespace::in_network_namespace;
 use support::network::ports::wait_for_listener;
@@ -192,30 +193,24 @@ fn assert_halloo_documented(name: &str, mode: &str) {
 }
 
 #[test]
-fn halloo_that_echoes_gets_its_verdicts() {
-    assert_halloo_documented("halloo --mode echo --udp-rate 100", "echo");
-}
-
-#[test]
-fn halloo_that_echoes_without_a_limit_loops_with_another_such_server() {
-    assert_halloo_documented("halloo --mode echo", "echo");
-}
-
-#[test]
-fn halloo_that_replies_to_lines_gets_its_verdicts() {
-    assert_halloo_documented("halloo --mode line", "line");
-}
-
-#[test]
-fn halloo_that_greets_gets_its_verdicts() {
-    assert_halloo_documented("halloo --mode greet", "greet");
-}
-
-#[test]
-fn an_example_that_echoes_gets_its_verdicts() {
-    assert_documented("examples/echo.rs", &[], |limit| {
-        let mut command = Command::new(example(HALLOO, "echo"));
-        command.arg("127.0.0.1:0");
-        listening(&command, limit)
+fn halloo_and_its_example_get_their_verdicts() {
+    // The first use may build it.
+    let program = example(HALLOO, "echo");
+    // Most of the time is waiting.
+    thread::scope(|scope| {
+        for (name, mode) in [
+            ("halloo --mode echo --udp-rate 100", "echo"),
+            // It loops with another such server.
+            ("halloo --mode echo", "echo"),
+            ("halloo --mode line", "line"),
+            ("halloo --mode greet", "greet"),
+        ] {
+            scope.spawn(move || assert_halloo_documented(name, mode));
+        }
+        assert_documented("examples/echo.rs", &[], |limit| {
+            let mut command = Command::new(&program);
+            command.arg("127.0.0.1:0");
+            listening(&command, limit)
+        });
     });
 }

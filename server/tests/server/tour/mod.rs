@@ -1,13 +1,15 @@
-//! `halloo tour`: the list, cases with both servers, verdicts on other servers.
+//! `halloo tour`: list, cases, verdicts, servers, table of twins, pages.
 
 mod guided_cases;
 mod interrupted_tours;
 mod listed_cases;
 mod recorded_tour_servers;
 mod served_processes;
-mod server_of_a_case;
 mod tour_flags;
+mod tour_pages;
 mod tour_servers;
+#[cfg(target_os = "linux")]
+mod tour_table;
 mod verdicts_on_servers;
 
 use std::fs;

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use support::process::server::Server;
+use tempfile::TempDir;
 
 use crate::HALLOO;
 
@@ -17,12 +18,30 @@ pub(crate) fn serve_words<'a>(case: &'a str, server: &'a str, folder: &'a Path) 
     ["tour", case, "--serve", server, "--save", folder.to_str().expect("a plain path")]
 }
 
-/// Starts a server of a case.
+/// Starts a server of a case, with its recording in a folder.
 #[track_caller]
 pub(crate) fn start(case: &str, server: &str, folder: &Path) -> Server {
     let mut command = HALLOO.command(&serve_words(case, server, folder));
     command.stdin(Stdio::piped());
     Server::start(command)
+}
+
+/// A server of a case, with a folder of its own for its recording.
+pub(crate) struct ServerAndFolder {
+    pub(crate) process: Server,
+    _folder: TempDir,
+}
+
+impl ServerAndFolder {
+    #[track_caller]
+    pub(crate) fn start(case: &str, server: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self { process: start(case, server, folder.path()), _folder: folder }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.process.tcp()
+    }
 }
 
 /// Sends a line, and receives it.

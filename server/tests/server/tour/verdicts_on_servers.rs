@@ -10,7 +10,7 @@ use socket2::SockRef;
 use support::process::child::{Process, ProcessOutput, run};
 
 use crate::HALLOO;
-use crate::tour::server_of_a_case::ServerOfCase;
+use crate::tour::tour_servers::ServerAndFolder;
 use crate::tour::{assert_fits, command_in, files_in};
 
 /// Tries cases on a server. It leaves no file.
@@ -40,7 +40,7 @@ fn assert_error(output: &ProcessOutput, status: i32, parts: &[&str]) {
 
 #[test]
 fn a_right_server_passes_each_case_with_exit_status_0() {
-    let server = ServerOfCase::start("1", "mio");
+    let server = ServerAndFolder::start("1", "mio");
     let output = try_server(&server.address().to_string(), &["1", "6", "7", "slow-handler"]);
     assert_eq!((output.status, output.stderr.as_str()), (0, ""), "{output:?}");
     assert!(output.stdout.starts_with("Expected of the server at 127.0.0.1:"), "{output:?}");
@@ -54,7 +54,7 @@ fn a_right_server_passes_each_case_with_exit_status_0() {
 
 #[test]
 fn a_failed_case_shows_what_was_sent_what_came_and_what_to_read() {
-    let server = ServerOfCase::start("6", "twin");
+    let server = ServerAndFolder::start("6", "twin");
     let output = try_server(&server.address().to_string(), &["7", "6"]);
     assert_eq!(output.status, 5, "{output:?}");
     let lines: Vec<&str> = output.stdout.lines().collect();
@@ -67,7 +67,7 @@ fn a_failed_case_shows_what_was_sent_what_came_and_what_to_read() {
 
 #[test]
 fn verdicts_as_json_are_one_object_a_line() {
-    let server = ServerOfCase::start("6", "twin");
+    let server = ServerAndFolder::start("6", "twin");
     let output = try_server(&server.address().to_string(), &["--json", "7", "6"]);
     assert_eq!((output.status, output.stderr.as_str()), (5, ""), "{output:?}");
     let objects = objects(&output);
@@ -85,7 +85,7 @@ fn verdicts_as_json_are_one_object_a_line() {
 
 #[test]
 fn a_server_that_a_case_ended_is_not_judged_further() {
-    let server = ServerOfCase::start("6", "twin");
+    let server = ServerAndFolder::start("6", "twin");
     let address = server.address().to_string();
     let output = try_server(&address, &["1", "6", "7", "11"]);
     assert_eq!(output.status, 5, "{output:?}");
@@ -99,7 +99,7 @@ fn a_server_that_a_case_ended_is_not_judged_further() {
 
 #[test]
 fn a_server_that_serves_no_calm_client_any_more_is_not_judged_further() {
-    let server = ServerOfCase::start("1", "twin");
+    let server = ServerAndFolder::start("1", "twin");
     let output = try_server(&server.address().to_string(), &["1", "6", "--json"]);
     assert_eq!(output.status, 5, "{output:?}");
     let objects = objects(&output);
@@ -111,7 +111,7 @@ fn a_server_that_serves_no_calm_client_any_more_is_not_judged_further() {
 
 #[test]
 fn each_verdict_is_printed_as_it_is_found() {
-    let server = ServerOfCase::start("1", "twin");
+    let server = ServerAndFolder::start("1", "twin");
     let folder = tempfile::tempdir().expect("a temporary folder");
     let address = server.address().to_string();
     let mut tour = Process::spawn(command_in(folder.path(), &["tour", "--against", &address, "7", "1"]));

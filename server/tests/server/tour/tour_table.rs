@@ -2,8 +2,6 @@
 //!
 //! A twin fails its own case and no other, but for the overlaps that are listed here.
 
-#![cfg(target_os = "linux")]
-
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::process::Stdio;
@@ -11,10 +9,10 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Instant;
 
-use support::process::server::{Server, ServerBinary};
+use support::process::server::Server;
 use support::process::tour::{CASES, Run, Verdict, runs, verdicts};
 
-const HALLOO: ServerBinary = ServerBinary::new(env!("CARGO_BIN_EXE_halloo"));
+use crate::HALLOO;
 
 /// Pairs of a twin and a case of another mistake that it fails, too.
 const OVERLAPS: [(u8, u8, &str); 4] = [
