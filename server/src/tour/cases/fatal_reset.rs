@@ -5,7 +5,7 @@ use std::{io, thread};
 
 use crate::cli::flags::TourMode;
 use crate::tour::case::{Case, Verdict};
-use crate::tour::client::{Client, Target};
+use crate::tour::client::{Client, SLOW_REPLY_MAX, Target};
 use crate::tour::mio_server::connections::Key;
 use crate::tour::mio_server::rules::{Flow, Rules};
 use crate::tour::mio_server::server::Server;
@@ -24,7 +24,8 @@ pub(super) const CASE: Case = Case {
     ],
     reading: &[
         "POSIX.1-2017, recv(), section \"ERRORS\", ECONNRESET",
-        "send(2), section \"ERRORS\", ECONNRESET and EPIPE",
+        "send(2), section \"ERRORS\", ECONNRESET and EPIPE; MSG_NOSIGNAL",
+        "signal(7), on SIGPIPE",
         "accept(2), section \"Error handling\"",
         "RFC 9293, section 3.5.3, \"Reset Processing\"",
     ],
@@ -56,7 +57,7 @@ struct Way {
 }
 
 /// In each of them at most one connection waits to be accepted.
-const WAYS: [Way; 5] = [
+const WAYS: [Way; 7] = [
     Way {
         when: "after the reply to a line",
         reset: |target| {
@@ -98,7 +99,41 @@ const WAYS: [Way; 5] = [
         },
         waits: true,
     },
+    Way {
+        when: "after a FIN, while replies wait that the client does not read",
+        reset: |target| {
+            let mut client = target.connect_with_small_buffers()?;
+            client.exchange("hello")?;
+            client.send_until_full(SENT_BYTES_MAX)?;
+            client.finish_sending()?;
+            // Until there is room for the FIN at the server, but not for all of its output.
+            client.receive_bytes(READ_BYTES)?;
+            client.reset()
+        },
+        waits: true,
+    },
+    Way {
+        when: "in reply to a slow reply, since the client had closed (close(2), a FIN)",
+        reset: |target| {
+            let mut client = target.connect()?;
+            client.exchange("hello")?;
+            client.send(&target.slow_request)?;
+            client.send(&b"hello\n".repeat(LINES))?;
+            drop(client);
+            // By then the slow reply was sent, if there is one. Without a reply, `check` finds out more.
+            let mut next = target.with_patience(SLOW_REPLY_MAX).connect()?;
+            let _ = next.exchange(&target.slow_line());
+            Ok(())
+        },
+        waits: true,
+    },
 ];
+
+/// What a client receives before it sends the RST: more than its buffers have room for.
+const READ_BYTES: usize = 1 << 20;
+
+/// Lines after a slow one: their replies take more than one write.
+const LINES: usize = 5000;
 
 fn attack(target: &Target) -> io::Result<Verdict> {
     // A greeting fills no buffer, and takes a silence to its end.

@@ -39,6 +39,9 @@ const BURSTS: usize = 3;
 /// Bursts without all replies, after which there is no judgement.
 const INCOMPLETE_MAX: usize = 3;
 
+/// Bursts whose last replies came only with one more datagram: so many are no chance.
+const LATE_MAX: usize = 2;
+
 /// After this silence no more replies come by themselves.
 const SILENCE: Duration = Duration::from_millis(500);
 
@@ -50,7 +53,7 @@ fn attack(target: &Target) -> io::Result<Verdict> {
     if target.open_datagrams()?.ask(b"hello\n")?.is_none() {
         return Ok(Verdict::cannot_be_judged("a datagram, and the same again", "no reply, so a burst proves nothing"));
     }
-    let (mut complete, mut incomplete, mut lost) = (0, 0, 0);
+    let (mut complete, mut incomplete, mut lost, mut late_bursts) = (0, 0, 0, 0);
     while complete < BURSTS {
         // New ports, so that no late reply is taken for one to this burst.
         let (socket, other) = (target.open_datagrams()?, target.open_datagrams()?);
@@ -61,12 +64,17 @@ fn attack(target: &Target) -> io::Result<Verdict> {
         }
         // A reply goes to the port that asked, so one to the first port belongs to an older datagram.
         other.send(b"one more\n")?;
-        let has_older_reply = socket.receive_for(SILENCE)?.is_some();
-        if other.receive()?.is_none() && has_older_reply {
+        let older = count_replies(&socket, missing)?;
+        let itself = usize::from(older > 0 && other.receive()?.is_some());
+        late_bursts += usize::from(older > 0);
+        // A machine that stood still delays replies once. Without a reply to the one more, they are late by a datagram.
+        if older > 0 && (itself == 0 || late_bursts == LATE_MAX) {
             let sent = format!("a burst of {DATAGRAMS} datagrams, and one more from another port");
             let replies = DATAGRAMS - missing;
-            let came =
-                format!("replies: {replies}, then none; the one more brought a reply to the burst, none to itself");
+            let came = format!(
+                "replies: {replies}, then none for {SILENCE:?}; with the one more came {older} to the burst and {itself} to \
+                 itself"
+            );
             return Ok(Verdict::fail(sent, came));
         }
         (incomplete, lost) = (incomplete + 1, lost + missing);
@@ -82,8 +90,13 @@ fn attack(target: &Target) -> io::Result<Verdict> {
 /// Sends a burst, and counts the replies until all are there or none comes.
 fn replies_to_burst(socket: &Datagrams) -> io::Result<usize> {
     socket.send_burst(DATAGRAM, DATAGRAMS)?;
+    count_replies(socket, DATAGRAMS)
+}
+
+/// Counts replies until there are this many or no more come.
+fn count_replies(socket: &Datagrams, replies_max: usize) -> io::Result<usize> {
     let mut replies = 0;
-    while replies < DATAGRAMS && socket.receive_for(SILENCE)?.is_some() {
+    while replies < replies_max && socket.receive_for(SILENCE)?.is_some() {
         replies += 1;
     }
     Ok(replies)
@@ -102,6 +115,8 @@ impl Rules for Twin {
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
+    use std::net::{Ipv4Addr, UdpSocket};
+    use std::thread;
 
     use super::*;
     use crate::cli::flags::TourMode;
@@ -122,6 +137,30 @@ mod tests {
             if (10..18).contains(&count) { None } else { waiting.pop_front() }
         });
         assert_eq!(outcome(&target), Outcome::Fail);
+    }
+
+    #[test]
+    fn the_rest_of_a_burst_that_comes_with_one_more_datagram_is_the_mistake() {
+        let (mut waiting, mut burst) = (Vec::new(), 0);
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+        let mut target = target_without_udp();
+        target.udp = socket.local_addr().ok();
+        thread::spawn(move || {
+            let mut buffer = [0; 100];
+            while let Ok((bytes, source)) = socket.recv_from(&mut buffer) {
+                waiting.push((buffer[..bytes].to_vec(), source));
+                burst = if &buffer[..bytes] == DATAGRAM { burst + 1 } else { 0 };
+                // After 16 datagrams of a burst the rest waits for the next event.
+                if burst <= 16 {
+                    for (payload, to) in waiting.drain(..) {
+                        let _ = socket.send_to(&payload, to);
+                    }
+                }
+            }
+        });
+        let verdict = attack(&target).expect("a verdict");
+        assert_eq!(verdict.outcome, Outcome::Fail, "{verdict:?}");
+        assert!(verdict.came.ends_with("with the one more came 8 to the burst and 1 to itself"), "{verdict:?}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -46,6 +47,15 @@ const FLOOD_TIME: Duration = Duration::from_millis(1500);
 const WAIT_MAX: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// The same on average, and the most that the clients of the flood get meanwhile. Both count together: a busy machine
+/// delays the flood, too, and a fast server may give much to it within a short wait. Right servers gave it 3 MB.
+const MEAN_WAIT_MAX: Duration = Duration::from_millis(30);
+const MEAN_BYTES_MAX: u64 = 6_000_000;
+
+/// The same for a single wait. Right servers gave the flood 12 MB in one.
+const LONG_WAIT: Duration = Duration::from_millis(100);
+const BYTES_MAX: u64 = 40_000_000;
+
 /// A wait is a failure if it is seen in each round: a busy machine may delay any server once.
 const ROUNDS: usize = 2;
 
@@ -76,10 +86,11 @@ fn try_round(target: &Target) -> io::Result<Verdict> {
     other.exchange("hello")?;
     let clients = (0..FLOODS).map(|_| connect_flood(target)).collect::<io::Result<Vec<_>>>()?;
     let until = Instant::now() + FLOOD_TIME;
-    let (bytes, longest_wait) = thread::scope(|scope| {
-        let flood = scope.spawn(|| flood(target, clients, until));
-        let longest_wait = longest_wait(&mut other, until);
-        (flood.join().unwrap_or_default(), longest_wait)
+    let received = AtomicU64::new(0);
+    let (bytes, waits) = thread::scope(|scope| {
+        let flood = scope.spawn(|| flood(target, clients, until, &received));
+        let waits = Waits::measure(&mut other, until, &received);
+        (flood.join().unwrap_or_default(), waits)
     });
     let sent = format!(
         "{FLOODS} clients sent {} MB within {} ms, and meanwhile another client a line every {} ms",
@@ -87,23 +98,68 @@ fn try_round(target: &Target) -> io::Result<Verdict> {
         FLOOD_TIME.as_millis(),
         PAUSE.as_millis()
     );
-    Ok(match longest_wait {
-        Ok(wait) if wait <= WAIT_MAX => {
-            Verdict::pass(sent, format!("the other client waited at most {} ms for a reply", wait.as_millis()))
+    Ok(match waits {
+        Ok(waits) if waits.are_starvation() => Verdict::fail(
+            sent,
+            format!(
+                "the other client waited {} ms for a reply, on average {} ms; meanwhile the {FLOODS} got {} MB, on average {} \
+                 MB",
+                waits.longest.as_millis(),
+                waits.mean().as_millis(),
+                waits.most_bytes / 1_000_000,
+                waits.mean_bytes() / 1_000_000
+            ),
+        ),
+        Ok(waits) => {
+            Verdict::pass(sent, format!("the other client waited at most {} ms for a reply", waits.longest.as_millis()))
         }
-        Ok(wait) => Verdict::fail(sent, format!("the other client waited {} ms for a reply", wait.as_millis())),
         Err(error) => Verdict::fail(sent, format!("for the other client, {error}")),
     })
 }
 
-/// The longest time that a client waits for a reply until then.
-fn longest_wait(client: &mut Regular, until: Instant) -> io::Result<Duration> {
-    let mut longest = Duration::ZERO;
-    while Instant::now() < until {
-        longest = longest.max(client.exchange("hello")?);
-        thread::sleep(PAUSE);
+/// How long a client waits for its replies, and what the clients of the flood receive meanwhile.
+#[derive(Default)]
+struct Waits {
+    count: u32,
+    longest: Duration,
+    total: Duration,
+    bytes: u64,
+    /// In one long wait.
+    most_bytes: u64,
+}
+
+impl Waits {
+    /// Makes one exchange after the other, until then.
+    fn measure(client: &mut Regular, until: Instant, received: &AtomicU64) -> io::Result<Self> {
+        let mut waits = Self::default();
+        while Instant::now() < until {
+            let before = received.load(Ordering::Relaxed);
+            let wait = client.exchange("hello")?;
+            let bytes = received.load(Ordering::Relaxed) - before;
+            waits.bytes += bytes;
+            if wait > LONG_WAIT {
+                waits.most_bytes = waits.most_bytes.max(bytes);
+            }
+            waits.count += 1;
+            waits.longest = waits.longest.max(wait);
+            waits.total += wait;
+            thread::sleep(PAUSE);
+        }
+        Ok(waits)
     }
-    Ok(longest)
+
+    fn mean(&self) -> Duration {
+        self.total / self.count.max(1)
+    }
+
+    fn mean_bytes(&self) -> u64 {
+        self.bytes / u64::from(self.count.max(1))
+    }
+
+    fn are_starvation(&self) -> bool {
+        let is_mean_high = self.mean() > MEAN_WAIT_MAX && self.mean_bytes() > MEAN_BYTES_MAX;
+        self.longest > WAIT_MAX || is_mean_high || self.most_bytes > BYTES_MAX
+    }
 }
 
 /// Connects a client that has been served once, if that leaves it connected.
@@ -116,15 +172,15 @@ fn connect_flood(target: &Target) -> io::Result<Client> {
     Ok(client)
 }
 
-/// Sends and receives as much as the kernel accepts and has, until then; the bytes sent.
-fn flood(target: &Target, mut clients: Vec<Client>, until: Instant) -> u64 {
+/// Sends and receives as much as the kernel accepts and has, until then; the bytes sent. Counts those received.
+fn flood(target: &Target, mut clients: Vec<Client>, until: Instant, received: &AtomicU64) -> u64 {
     let (line, mut buffer) = ([&[b'.'; 511][..], b"\n"].concat(), vec![0; CHUNK_BYTES]);
     let chunk = line.repeat(CHUNK_BYTES / line.len());
     let mut sent = 0;
     while Instant::now() < until {
         wait_for_any(&clients);
         for client in &mut clients {
-            if let Ok(bytes) = send_and_receive(&client.stream, &chunk, &mut buffer) {
+            if let Ok(bytes) = send_and_receive(&client.stream, &chunk, &mut buffer, received) {
                 sent += bytes as u64;
                 continue;
             }
@@ -152,12 +208,18 @@ fn wait_for_any(clients: &[Client]) {
 }
 
 /// Makes one write and one read; the bytes sent. The server's EOF is an error.
-fn send_and_receive(mut stream: &TcpStream, chunk: &[u8], buffer: &mut [u8]) -> io::Result<usize> {
+fn send_and_receive(
+    mut stream: &TcpStream,
+    chunk: &[u8],
+    buffer: &mut [u8],
+    received: &AtomicU64,
+) -> io::Result<usize> {
     let is_not_ready = |error: &io::Error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted);
     match stream.read(buffer) {
         Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+        Ok(bytes) => drop(received.fetch_add(bytes as u64, Ordering::Relaxed)),
         Err(error) if !is_not_ready(&error) => return Err(error),
-        _ => {}
+        Err(_) => {}
     }
     match stream.write(chunk) {
         Err(error) if is_not_ready(&error) => Ok(0),
@@ -210,6 +272,24 @@ mod tests {
         let verdict = attack(&target).expect("a verdict");
         assert_eq!(verdict.outcome, Outcome::Fail, "{verdict:?}");
         assert!(verdict.came.starts_with("the other client waited "), "{verdict:?}");
+    }
+
+    #[test]
+    fn starvation_is_one_long_wait_or_long_ones_in_which_the_others_get_much() {
+        let waits = |longest, total, bytes| Waits {
+            count: 10,
+            longest: Duration::from_millis(longest),
+            total: Duration::from_millis(total),
+            bytes,
+            most_bytes: 0,
+        };
+        // A client that is behind the flood each time, though never for long, or once.
+        assert!(waits(330, 1300, 500_000_000).are_starvation());
+        assert!(Waits { most_bytes: 60_000_000, ..waits(360, 500, 60_000_000) }.are_starvation());
+        assert!(waits(501, 501, 0).are_starvation());
+        // A busy machine, and a fast server.
+        assert!(!waits(400, 1300, 30_000_000).are_starvation());
+        assert!(!waits(40, 200, 500_000_000).are_starvation());
     }
 
     #[test]
