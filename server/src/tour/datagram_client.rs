@@ -22,15 +22,22 @@ impl Target {
         Ok(Datagrams { socket: UdpSocket::bind(any)?, server, patience: self.patience })
     }
 
-    /// Whether nothing serves UDP: a datagram brings an ICMP error, which only a connected socket reports (udp(7)).
+    /// Whether nothing serves UDP.
     pub(crate) fn refuses_datagrams(&self) -> bool {
-        let Ok(Datagrams { socket, server, .. }) = self.open_datagrams() else { return true };
-        let reply = socket.connect(server).and_then(|()| {
-            socket.set_read_timeout(Some(REFUSAL_TIME))?;
-            socket.send(b"hello\n")?;
-            socket.recv(&mut [0; 64])
-        });
+        let reply = self.connected_reply(b"hello\n");
         reply.is_err_and(|error| !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut))
+    }
+
+    /// The reply at a connected socket, which gets the ICMP error if no socket has the port (udp(7)).
+    pub(crate) fn connected_reply(&self, payload: &[u8]) -> io::Result<Vec<u8>> {
+        let Datagrams { socket, server, .. } = self.open_datagrams()?;
+        socket.connect(server)?;
+        socket.set_read_timeout(Some(REFUSAL_TIME))?;
+        socket.send(payload)?;
+        let mut buffer = vec![0; 65_536];
+        let bytes = socket.recv(&mut buffer)?;
+        buffer.truncate(bytes);
+        Ok(buffer)
     }
 }
 

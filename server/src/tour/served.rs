@@ -5,7 +5,6 @@
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
 use std::{fs, process, thread};
@@ -105,10 +104,10 @@ fn name_of(server: TourServer) -> &'static str {
     }
 }
 
-/// The path of the recording of a server.
-pub(crate) fn recording_path(case: &Case, server: TourServer, options: &TourOptions) -> PathBuf {
-    let extension = if options.html { "html" } else { "json" };
-    options.save.join(format!("tour-{:02}-{}.{extension}", case.number, name_of(server)))
+/// The file name of the recording of a server, which has this name on the command line.
+pub(crate) fn recording_name(case: &Case, server: &str, is_page: bool) -> String {
+    let extension = if is_page { "html" } else { "json" };
+    format!("tour-{:02}-{server}.{extension}", case.number)
 }
 
 /// The file of the recording of a server. An error if it cannot be written.
@@ -120,7 +119,8 @@ pub(crate) fn recording_file(
     let assignment = format!("{}FOLDER", options.given.assignment("save"));
     let error = match fs::metadata(&options.save) {
         Ok(folder) if folder.is_dir() => {
-            return RecordingFile::check(&recording_path(case, server, options), "the recording", &assignment);
+            let path = options.save.join(recording_name(case, name_of(server), options.html));
+            return RecordingFile::check(&path, "the recording", &assignment);
         }
         Ok(_) => io::ErrorKind::NotADirectory.into(),
         Err(error) => error,

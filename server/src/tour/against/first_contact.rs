@@ -3,7 +3,7 @@
 //! Each step ends after the patience of the tour.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -19,9 +19,6 @@ const GREETING_TIME: Duration = Duration::from_millis(300);
 
 /// How long the resolver may take.
 const LOOKUP_TIME: Duration = Duration::from_secs(10);
-
-/// How long to wait for the news that no socket has a UDP port, which loopback returns at once.
-const REFUSAL_TIME: Duration = Duration::from_millis(200);
 
 /// How often a datagram is sent again: one may be lost.
 const DATAGRAM_TRIES: u32 = 3;
@@ -170,13 +167,14 @@ pub(crate) fn name(mode: TourMode) -> &'static str {
 
 /// Sends a datagram, and returns the reply; `None` without one.
 pub(crate) fn datagram_reply(target: &Target, address: SocketAddr) -> Option<Vec<u8>> {
-    match connected_reply(address) {
+    let target = Target { udp: Some(address), ..target.clone() };
+    match target.connected_reply(DATAGRAM) {
         Ok(reply) => return Some(reply),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return None,
         // Perhaps it replies from another address, which a connected socket does not receive.
         Err(_) => {}
     }
-    let socket = Target { udp: Some(address), ..target.clone() }.open_datagrams().ok()?;
+    let socket = target.open_datagrams().ok()?;
     for _ in 0..DATAGRAM_TRIES {
         socket.send(DATAGRAM).ok()?;
         if let Some((reply, _)) = socket.receive_for(PATIENCE / DATAGRAM_TRIES).ok()? {
@@ -184,19 +182,6 @@ pub(crate) fn datagram_reply(target: &Target, address: SocketAddr) -> Option<Vec
         }
     }
     None
-}
-
-/// The reply at a connected socket, which gets an error if no socket has the port (udp(7)).
-fn connected_reply(address: SocketAddr) -> io::Result<Vec<u8>> {
-    let any: SocketAddr = if address.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
-    let socket = UdpSocket::bind(any)?;
-    socket.connect(address)?;
-    socket.set_read_timeout(Some(REFUSAL_TIME))?;
-    socket.send(DATAGRAM)?;
-    let mut buffer = vec![0; 65_536];
-    let bytes = socket.recv(&mut buffer)?;
-    buffer.truncate(bytes);
-    Ok(buffer)
 }
 
 #[cfg(test)]

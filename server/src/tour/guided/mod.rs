@@ -227,8 +227,7 @@ fn finish(result: &TourResult, file: &Path, is_page: bool) -> Result<(), ExitErr
 }
 
 fn file_path(case: &Case, server: &str, options: &TourOptions) -> PathBuf {
-    let extension = if options.html { "html" } else { "json" };
-    let name = format!("tour-{:02}-{server}.{extension}", case.number);
+    let name = served::recording_name(case, server, options.html);
     // The usual folder needs no name.
     if options.save == Path::new(".") { PathBuf::from(name) } else { options.save.join(name) }
 }

@@ -22,6 +22,7 @@ use crate::exit::{ExitError, ExitStatus, TRY_AGAIN, cause_and_hint};
 use crate::process::inherited_signals;
 use crate::text::escape;
 use crate::tour::case::Case;
+use crate::tour::served::recording_name;
 use crate::view::recording_parser;
 
 /// How long a server may take to start.
@@ -157,7 +158,7 @@ impl ServerProcess {
             stderr.take(STDERR_BYTES_MAX).read_to_end(&mut bytes)?;
             Ok(String::from_utf8_lossy(&bytes).into_owned())
         });
-        let recording = folder.join(format!("tour-{:02}-{server}.json", case.number));
+        let recording = folder.join(recording_name(case, server, false));
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let mut process = Self { workplace: workplace.clone(), stdin, stderr, recording, address };
         let reason = match first_line.recv_timeout(START_TIME_MAX) {
