@@ -10,7 +10,11 @@ const FILE_LINES_MIN: usize = 40;
 const HEADER_WORDS_MAX: usize = 12;
 const SOURCE_ENTRIES_MAX: usize = 18;
 /// The twelve cases of the tour, and their list.
-const FOLDER_FILES_MAX: usize = 13;
+const FOLDER_FILES_MAX: usize = 11;
+
+/// The cases of the tour have a file each.
+const CASES_FOLDER: &str = "server/src/tour/cases";
+const CASES_FILES_MAX: usize = 13;
 
 /// Files of little code, each with the reason why it is not a part of another.
 const SMALL_FILES: &[(&str, &str)] = &[
@@ -160,7 +164,8 @@ fn folders_have_few_entries() {
         *files.entry(path.parent().expect("a folder").to_owned()).or_insert(0) += 1;
     }
     for (folder, count) in files {
-        assert!(count <= FOLDER_FILES_MAX, "{} has {count} files: group them", folder.display());
+        let max = if folder.ends_with(CASES_FOLDER) { CASES_FILES_MAX } else { FOLDER_FILES_MAX };
+        assert!(count <= max, "{} has {count} files: group them", folder.display());
     }
 }
 

@@ -36,6 +36,11 @@ impl Case {
         matches!(self.number, 2 | 12)
     }
 
+    /// Whether the hostile client asks a server at several addresses of this machine.
+    pub(crate) fn asks_other_addresses(&self) -> bool {
+        self.number == 12
+    }
+
     /// What to read, as a JSON array.
     pub(crate) fn reading_as_json(&self) -> String {
         let texts: Vec<String> = self.reading.iter().map(|text| escape::json(text.as_bytes())).collect();

@@ -9,6 +9,7 @@ use std::time::Duration;
 use halloo::observe::Level;
 use halloo::{Bind, Connection, EventLoop, Handle, Listen, StreamHandler, datagrams};
 
+use crate::tour::mio_server::connections::bytes_before_slow_request;
 use crate::tour::mio_server::notes::Notes;
 use crate::tour::mio_server::server::{SLOW_REQUEST, SLOW_REQUEST_TIME};
 
@@ -23,6 +24,13 @@ struct Echo {
     loop_handle: Handle,
 }
 
+/// What the server knows of a connection.
+struct Session {
+    request: SlowRequest,
+    /// Whether the next byte of input begins a line.
+    is_at_line_start: bool,
+}
+
 /// The slow request of a connection.
 #[derive(PartialEq, Eq)]
 enum SlowRequest {
@@ -35,8 +43,8 @@ enum SlowRequest {
 
 impl Echo {
     /// Starts the work of a slow request on another thread.
-    fn start(&self, connection: &mut Connection<'_>, request: &mut SlowRequest) {
-        *request = SlowRequest::Working;
+    fn start(&self, connection: &mut Connection<'_>, session: &mut Session) {
+        session.request = SlowRequest::Working;
         connection.pause();
         let (handle, id) = (self.loop_handle.clone(), connection.id());
         let started = thread::Builder::new().spawn(move || {
@@ -52,27 +60,35 @@ impl Echo {
 }
 
 impl StreamHandler for Echo {
-    type Session = SlowRequest;
+    type Session = Session;
 
-    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<SlowRequest> {
-        Some(SlowRequest::None)
+    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<Session> {
+        Some(Session { request: SlowRequest::None, is_at_line_start: true })
     }
 
-    fn on_data(&mut self, connection: &mut Connection<'_>, request: &mut SlowRequest, input: &[u8]) -> usize {
-        if *request == SlowRequest::None && input == SLOW_REQUEST {
-            self.start(connection, request);
-            return 0;
-        }
+    fn on_data(&mut self, connection: &mut Connection<'_>, session: &mut Session, input: &[u8]) -> usize {
+        // A request that is done is sent back, and what follows it, up to the next one.
+        let reply = if session.request == SlowRequest::Done { SLOW_REQUEST.len() } else { 0 };
+        let bytes = reply + bytes_before_slow_request(&input[reply..], session.is_at_line_start);
         // What does not fit the outbox is not consumed, and is delivered again when there is room.
-        let sent = connection.try_write(input);
+        let sent = connection.try_write(&input[..bytes]);
         if sent > 0 {
-            *request = SlowRequest::None;
+            *session = Session { request: SlowRequest::None, is_at_line_start: input[sent - 1] == b'\n' };
+        }
+        if sent == bytes && input[bytes..].starts_with(SLOW_REQUEST) {
+            self.start(connection, session);
         }
         sent
     }
 
-    fn on_notify(&mut self, connection: &mut Connection<'_>, request: &mut SlowRequest, _: u64) {
-        *request = SlowRequest::Done;
+    fn on_eof(&mut self, connection: &mut Connection<'_>, _: &mut Session, rest: &[u8]) {
+        // An unfinished line is no slow request. The outbox is empty, so it fits.
+        let _ = connection.try_write(rest);
+        connection.close();
+    }
+
+    fn on_notify(&mut self, connection: &mut Connection<'_>, session: &mut Session, _: u64) {
+        session.request = SlowRequest::Done;
         // The input that was not consumed is delivered again.
         connection.resume();
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use std::{fs, process, thread};
 
 use nix::sys::resource::{Resource, rlim_t, setrlimit};
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::cli::flags::{TourOptions, TourServer};
 use crate::exit::{ExitError, ExitStatus, cause_and_hint};
@@ -47,7 +47,7 @@ pub(crate) fn run(case: &Case, server: TourServer, options: &TourOptions) -> Res
     let file = recording_file(case, server, options)?;
     limit_process(case);
     let cannot_serve = |error: io::Error| ExitError::from_io("cannot serve", &error);
-    let (listener, udp) = bind().map_err(cannot_serve)?;
+    let (listener, udp) = bind(case).map_err(cannot_serve)?;
     let addresses = listener.local_addr().and_then(|tcp| Ok((tcp, udp.local_addr()?)));
     let (tcp, at_udp) = addresses.map_err(cannot_serve)?;
     let notes = Notes::new();
@@ -145,8 +145,8 @@ fn limit_process(case: &Case) {
     }
 }
 
-/// TCP at 127.0.0.1, UDP at every address of this machine's loopback device, both at the same port.
-fn bind() -> io::Result<(TcpListener, UdpSocket)> {
+/// TCP and UDP at 127.0.0.1, both at the same port.
+fn bind(case: &Case) -> io::Result<(TcpListener, UdpSocket)> {
     const TRIES: u32 = 20;
     for tries in (0..TRIES).rev() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -154,20 +154,35 @@ fn bind() -> io::Result<(TcpListener, UdpSocket)> {
             SockRef::from(&listener).set_send_buffer_size(SEND_BUFFER_BYTES)?;
         }
         let port = listener.local_addr()?.port();
-        // The address of all devices, so that a reply may leave from the wrong one.
-        let any = if cfg!(target_os = "linux") { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
-        match UdpSocket::bind(SocketAddr::from((any, port))) {
-            Ok(udp) => {
-                #[cfg(target_os = "linux")]
-                SockRef::from(&udp).bind_device(Some(b"lo"))?;
-                return Ok((listener, udp));
-            }
+        match bind_udp(case, port) {
+            Ok(udp) => return Ok((listener, udp)),
             // Another program has the port of UDP.
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries > 0 => {}
             Err(error) => return Err(error),
         }
     }
     Err(io::ErrorKind::AddrInUse.into())
+}
+
+/// UDP at 127.0.0.1. If the case asks other addresses, too, at all addresses of the loopback device, if that is allowed:
+/// then a reply may leave from the wrong one.
+fn bind_udp(case: &Case, port: u16) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
+    let has_all = case.asks_other_addresses() && binds_to_loopback_device(&socket);
+    let ip = if has_all { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
+    socket.bind(&SocketAddr::from((ip, port)).into())?;
+    Ok(socket.into())
+}
+
+/// Before the socket has an address, so that no other machine ever reaches it.
+#[cfg(target_os = "linux")]
+fn binds_to_loopback_device(socket: &Socket) -> bool {
+    socket.bind_device(Some(b"lo")).is_ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn binds_to_loopback_device(_: &Socket) -> bool {
+    false
 }
 
 #[cfg(test)]

@@ -169,6 +169,10 @@ fn print_lines(case: &Case, screen: &mut Screen) {
     let (broken, right) = (SourceLines::broken(case), SourceLines::right(case));
     screen.line(&format!("\nThe broken lines ({}):\n\n{}", broken.file, broken.text()));
     screen.line(&format!("The right lines ({}):\n\n{}", right.file, right.text()));
+    let command = format!("halloo tour {} --serve mio", case.number);
+    let who = format!("`{command}` runs these lines; halloo's loop does the same in the library, with its own limits.");
+    screen.paragraph("", &who);
+    screen.line("");
     for sentence in case.explanation {
         screen.paragraph("", sentence);
     }

@@ -1,6 +1,6 @@
 //! The broken and the right lines of a case, from the source.
 //!
-//! They are part of the program, so they are what runs.
+//! They are part of the program, so they are what `--serve twin` and `--serve mio` run.
 
 use crate::tour::case::Case;
 use crate::tour::screen::{COLUMNS_MAX, wrap};

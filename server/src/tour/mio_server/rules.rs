@@ -109,6 +109,8 @@ pub(crate) trait Rules: Sync {
     fn at_eof(&self, server: &mut Server, key: Key) -> Flow {
         if let Some(connection) = server.connections.find(key) {
             connection.input = InputState::Ended;
+            // An unfinished line is no slow request.
+            connection.output.append(&mut connection.unanswered);
         }
         server.flush(key);
         Flow::Stop
@@ -120,15 +122,14 @@ pub(crate) trait Rules: Sync {
         Ok(Flow::Stop)
     }
 
-    /// Sends the input back.
+    /// Sends the input back. A read is a piece of a stream, and not a message: it may end within a request.
     fn on_input(&self, server: &mut Server, key: Key, input: &[u8]) -> Flow {
         let notes = server.notes.clone();
         notes.callback(Callback::Data, key.noted(), input.len(), || {
-            if input == SLOW_REQUEST {
-                self.slow_request(server, key);
-            } else if let Some(connection) = server.connections.find(key) {
-                connection.output.extend_from_slice(input);
+            if let Some(connection) = server.connections.find(key) {
+                connection.unanswered.extend_from_slice(input);
             }
+            server.answer(key);
         });
         server.flush(key);
         Flow::More

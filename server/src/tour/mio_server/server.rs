@@ -16,7 +16,7 @@ use mio::net::TcpListener;
 use mio::{Events, Waker};
 use nix::errno::Errno;
 
-use crate::tour::mio_server::connections::{Connections, InputState, Key};
+use crate::tour::mio_server::connections::{Connection, Connections, InputState, Key};
 use crate::tour::mio_server::datagrams::NotedUdpSocket;
 use crate::tour::mio_server::noted_mio::{LISTENER, NotedListener, NotedPoll, UDP_SOCKET, WAKER};
 use crate::tour::mio_server::notes::{Noted, Notes};
@@ -124,6 +124,10 @@ impl Server {
 
     fn turn(&mut self, events: &mut Events) -> io::Result<()> {
         self.poll.poll(events, self.timeout())?;
+        // What the last turns left comes after the events. What is left from here on waits for the next turn.
+        let deferred = std::mem::take(&mut self.deferred);
+        let has_deferred_datagrams = std::mem::take(&mut self.has_deferred_datagrams);
+        let accepts_again = self.accept_at.take_if(|at| *at <= Instant::now()).is_some();
         for event in &*events {
             match event.token() {
                 LISTENER => self.rules.accept_clients(self)?,
@@ -132,15 +136,16 @@ impl Server {
                 token => self.rules.on_event(self, token.into(), event)?,
             }
         }
-        if std::mem::take(&mut self.has_deferred_datagrams) {
+        // An event has served some of them already. Those that it deferred again have had their part of this turn.
+        if has_deferred_datagrams && !self.has_deferred_datagrams {
             self.rules.receive_datagrams(self);
         }
-        // Those that are deferred again wait for the next turn.
-        for key in std::mem::take(&mut self.deferred) {
-            self.serve(key)?;
+        for key in deferred {
+            if !self.deferred.contains(&key) {
+                self.serve(key)?;
+            }
         }
-        if self.accept_at.is_some_and(|at| at <= Instant::now()) {
-            self.accept_at = None;
+        if accepts_again && self.accept_at.is_none() {
             self.rules.accept_clients(self)?;
         }
         self.notes.add(Noted::LOOP.entry(EntryKind::TurnEnd).numbers([1, 0]));
@@ -169,12 +174,16 @@ impl Server {
                 failed(self);
                 Ok(Flow::Stop)
             }
-            // That client has gone before it was accepted (accept(2), "Error handling").
-            Err(_) => Ok(Flow::More),
+            Err(error) if is_of_client(&error) => Ok(Flow::More),
+            // The same error may come again at once.
+            Err(_) => {
+                self.pause_listener();
+                Ok(Flow::Stop)
+            }
         }
     }
 
-    /// Accepts again in the next turn, after all that are ready now.
+    /// Accepts again in the next turn, after all that are ready then.
     pub(crate) fn defer_listener(&mut self) {
         self.notes.add(Noted::LISTENER.entry(EntryKind::Deferred));
         self.accept_at = Some(Instant::now());
@@ -205,7 +214,7 @@ impl Server {
         self.has_deferred_datagrams = true;
     }
 
-    /// Serves a connection later, after all that are ready now.
+    /// Serves a connection in the next turn, after all that are ready then.
     pub(crate) fn defer(&mut self, key: Key) {
         self.notes.add(key.noted().entry(EntryKind::Deferred));
         self.deferred.insert(key);
@@ -233,6 +242,13 @@ impl Server {
         self.connections.close(key, reason, &self.poll);
     }
 
+    /// Replies to all input up to a slow request, whose reply takes its time. What follows it waits.
+    pub(crate) fn answer(&mut self, key: Key) {
+        while self.connections.find(key).is_some_and(Connection::next_slow_request) {
+            self.rules.slow_request(self, key);
+        }
+    }
+
     /// Where a thread sends the result of a slow request.
     pub(crate) fn results(&self) -> Results {
         self.results.clone()
@@ -248,6 +264,8 @@ impl Server {
                 connection.output.extend_from_slice(reply);
                 connection.input = InputState::Open;
             });
+            // What came after the request.
+            self.answer(key);
             self.defer(key);
         }
     }
@@ -257,4 +275,44 @@ impl Server {
 fn is_lack_of_descriptors(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(errno, Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM))
+}
+
+/// Whether a client has gone before it was accepted, or its network (accept(2), "Error handling", and `EPERM`).
+fn is_of_client(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    #[cfg(target_os = "linux")]
+    if errno == Some(Errno::ENONET) {
+        return true;
+    }
+    matches!(
+        errno,
+        Some(
+            Errno::EINTR
+                | Errno::ECONNABORTED
+                | Errno::EPERM
+                | Errno::EPROTO
+                | Errno::ENOPROTOOPT
+                | Errno::EOPNOTSUPP
+                | Errno::ENETDOWN
+                | Errno::ENETUNREACH
+                | Errno::EHOSTDOWN
+                | Errno::EHOSTUNREACH
+                | Errno::ETIMEDOUT
+        )
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_accept_is_of_a_client_or_lasts() {
+        for errno in [Errno::ECONNABORTED, Errno::EPERM, Errno::EPROTO, Errno::EHOSTUNREACH] {
+            assert!(is_of_client(&errno.into()), "{errno}");
+        }
+        for errno in [Errno::EINVAL, Errno::EBADF, Errno::ENOTSOCK, Errno::EMFILE] {
+            assert!(!is_of_client(&errno.into()), "{errno}");
+        }
+    }
 }

@@ -2,13 +2,38 @@
 import asyncio
 import sys
 
+WORK = b"work 300\n"
+
+
+def bytes_before_work(data, begins_line):
+    """How many bytes come before the first line that is `work 300`, or may become it: a read may end anywhere."""
+    at = 0
+    while at < len(data):
+        rest = data[at:]
+        if begins_line and (rest.startswith(WORK) or WORK.startswith(rest)):
+            break
+        end = data.find(b"\n", at)
+        at, begins_line = (end + 1 if end >= 0 else len(data)), True
+    return at
+
 
 async def handle_echo(reader, writer):
+    waiting, begins_line = b"", True
     while data := await reader.read(65536):
-        if data == b"work 300\n":
-            await asyncio.sleep(0.3)  # It stands for a query of a database.
-        writer.write(data)
-        await writer.drain()
+        waiting += data
+        while waiting:
+            count = bytes_before_work(waiting, begins_line)
+            if count == 0 and waiting.startswith(WORK):
+                await asyncio.sleep(0.3)  # It stands for a query of a database.
+                count = len(WORK)
+            if count == 0:
+                break  # A part of the line: the next read has more.
+            begins_line = waiting[count - 1 : count] == b"\n"
+            writer.write(waiting[:count])
+            waiting = waiting[count:]
+            await writer.drain()
+    writer.write(waiting)
+    await writer.drain()
     writer.close()
     await writer.wait_closed()
 

@@ -15,7 +15,25 @@ NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 class Client:
     def __init__(self, stream):
         self.stream, self.output = stream, b""
+        self.waiting, self.begins_line = b"", True  # Input that is, or may become, a slow request, and what follows it.
         self.ended = self.working = self.closed = False
+
+    def bytes_before_request(self):
+        """How many bytes come before the first line that is the slow request, or may become it: a read may end anywhere."""
+        at, begins_line = 0, self.begins_line
+        while at < len(self.waiting):
+            rest = self.waiting[at:]
+            if begins_line and (rest.startswith(SLOW_REQUEST) or SLOW_REQUEST.startswith(rest)):
+                break
+            end = self.waiting.find(b"\n", at)
+            at, begins_line = (end + 1 if end >= 0 else len(self.waiting)), True
+        return at
+
+    def send_back(self, count):
+        """Makes input output."""
+        self.output += self.waiting[:count]
+        self.begins_line = self.waiting[:count].endswith(b"\n") if count else self.begins_line
+        self.waiting = self.waiting[count:]
 
     def events(self):
         reads = not (self.ended or self.working or len(self.output) >= OUTPUT_MAX)
@@ -84,19 +102,25 @@ class Server:
             data = client.stream.recv(16 * 1024)
         except (BlockingIOError, InterruptedError):
             return
-        if data == SLOW_REQUEST:
+        client.waiting += data
+        self.answer(client)
+        if not data:  # An unfinished line is no slow request.
+            client.ended = True
+            client.send_back(len(client.waiting))
+
+    def answer(self, client):
+        """Sends back what comes before a slow request. What follows it waits for its reply."""
+        client.send_back(client.bytes_before_request())
+        if client.waiting.startswith(SLOW_REQUEST):
             client.working = True
             self.after(SLOW_TIME, lambda: self.finish(client))
-        elif data:
-            client.output += data
-        else:
-            client.ended = True
 
     def finish(self, client):
         """The reply goes to the client that asked: the object is its own, also if its descriptor was used again."""
         if not client.closed:
             client.working = False
-            client.output += SLOW_REQUEST
+            client.send_back(len(SLOW_REQUEST))
+            self.answer(client)
             self.serve(client)
 
     def update(self, client):

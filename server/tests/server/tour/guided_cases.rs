@@ -36,6 +36,7 @@ fn a_case_shows_the_failure_the_right_server_the_lines_the_reasons_and_its_recor
         "Err(error)\n",
         "The right lines (server/src/tour/mio_server/rules.rs):\n",
         "server.close(key, CloseReason::Reset);\n",
+        "\n`halloo tour 6 --serve mio` runs these lines; halloo's loop ",
         "\nRead:\n",
         "\nRecordings:\n  tour-06-twin.json\n",
         "\n  tour-06-halloo.json\n",

@@ -51,6 +51,75 @@ fn the_right_servers_send_the_reply_of_a_slow_request_to_a_client_that_has_sent_
     }
 }
 
+/// Sends the parts, each after the replies to those before, but for an unfinished line. Returns all replies until EOF.
+fn replies_to(server: &Server, parts: &[(&str, &str)]) -> String {
+    let mut client = connect(server.tcp());
+    let mut replies = String::new();
+    for (part, reply) in parts {
+        client.write_all(part.as_bytes()).expect("the server reads");
+        let mut bytes = vec![0; reply.len()];
+        client.read_exact(&mut bytes).expect("a reply");
+        replies.push_str(&String::from_utf8_lossy(&bytes));
+    }
+    half_close(&client);
+    client.read_to_string(&mut replies).expect("the rest, then EOF");
+    replies
+}
+
+#[test]
+fn the_right_servers_find_a_slow_request_wherever_reads_are_cut() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for name in ["mio", "halloo"] {
+        let server = start("7", name, folder.path());
+        // The parts, each with the reply to wait for, and how many slow requests they have.
+        let conversations: [(&[(&str, &str)], u32); 9] = [
+            (&[("hello\nwork 300\n", "hello\n")], 1),
+            (&[("work 300\nhello\n", "work 300\nhello\n"), ("again\n", "again\n")], 1),
+            (&[("hello\nwork ", "hello\n"), ("300\n", "work 300\n")], 1),
+            (&[("work 300\nwork 300\nlast", "work 300\nwork 300\nlast")], 2),
+            (&[("work 300\n", ""), ("work 300\n", "work 300\nwork 300\n")], 2),
+            (&[("my ", "my "), ("work 300\n", "work 300\n")], 0),
+            (&[("work 300", ""), ("0\n", "work 3000\n")], 0),
+            (&[("no line", "no line")], 0),
+            // The client ends within a line that could become a request.
+            (&[("hello\nwork 3", "hello\n")], 0),
+        ];
+        for (parts, slow_requests) in conversations {
+            let started = Instant::now();
+            let sent: String = parts.iter().map(|(part, _)| *part).collect();
+            assert_eq!(replies_to(&server, parts), sent, "{name}: {parts:?}");
+            let took = started.elapsed();
+            assert!(took >= slow_requests * Duration::from_millis(300), "{name}: {took:?} for {parts:?}");
+        }
+    }
+}
+
+#[test]
+fn the_right_servers_reply_at_once_to_what_comes_before_a_slow_request_and_to_what_only_begins_like_one() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for name in ["mio", "halloo"] {
+        let server = start("7", name, folder.path());
+        let mut client = connect(server.tcp());
+        client.write_all(b"my work 300\nwork 301\nwork 300\n").expect("the server reads");
+        let mut first = [0; 21];
+        client.read_exact(&mut first).expect("a reply");
+        assert_eq!(first, *b"my work 300\nwork 301\n", "{name}");
+        client.set_nonblocking(true).expect("a socket");
+        assert!(client.peek(&mut [0]).is_err(), "{name}: the work takes 300 ms");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn only_the_servers_of_the_case_of_the_source_address_have_udp_beyond_127_0_0_1() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for (case, address) in [("7", "127.0.0.1"), ("12", "0.0.0.0")] {
+        for name in SERVERS {
+            assert_eq!(start(case, name, folder.path()).udp().ip().to_string(), address, "{case}, {name}");
+        }
+    }
+}
+
 #[test]
 fn a_page_is_written_if_it_is_asked_for() {
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -53,7 +53,7 @@ pub(crate) fn exchange(client: &mut TcpStream, line: &str) {
     assert_eq!(reply, line.as_bytes());
 }
 
-/// The UDP address of a server, which is bound to all addresses.
+/// The UDP address of a server, which may be bound to all addresses.
 pub(crate) fn udp_address(server: &Server) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, server.udp().port()).into()
 }
