@@ -32,8 +32,9 @@ async def handle_echo(reader, writer):
             writer.write(waiting[:count])
             waiting = waiting[count:]
             await writer.drain()
-    writer.write(waiting)
-    await writer.drain()
+    if waiting:
+        writer.write(waiting)
+        await writer.drain()
     writer.close()
     await writer.wait_closed()
 

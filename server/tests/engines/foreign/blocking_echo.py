@@ -37,4 +37,5 @@ while True:
                 begins_line = waiting[count - 1 : count] == b"\n"
                 client.sendall(waiting[:count])
                 waiting = waiting[count:]
-        client.sendall(waiting)
+        if waiting:
+            client.sendall(waiting)
