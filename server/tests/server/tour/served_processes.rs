@@ -109,6 +109,22 @@ fn the_right_servers_reply_at_once_to_what_comes_before_a_slow_request_and_to_wh
     }
 }
 
+#[test]
+fn a_turn_of_the_server_on_mio_makes_at_most_16_reads_of_a_connection() {
+    const BYTES: usize = 60_000;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut server = start("10", "mio", folder.path());
+    let mut client = connect(server.tcp());
+    client.write_all(&vec![b'x'; BYTES]).expect("room in the kernel");
+    client.read_exact(&mut vec![0; BYTES]).expect("the replies");
+    server.close_stdin();
+    assert_eq!(server.wait(), 0, "{}", server.stderr.text());
+    let text = fs::read_to_string(folder.path().join("tour-10-mio.json")).expect("a recording");
+    let turns = text.split("\"name\":\"poll\"").map(|turn| turn.matches("\"name\":\"read\"").count());
+    let most = turns.max().expect("a turn");
+    assert!((1..=16).contains(&most), "{most} of 117 reads of 512 bytes in a turn");
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn only_the_servers_of_the_case_of_the_source_address_have_udp_beyond_127_0_0_1() {
