@@ -29,6 +29,8 @@ pub(crate) fn extend_text(text: &mut Vec<u8>, bytes: usize) {
 pub(crate) struct Replies {
     /// Whether all came, in order.
     pub(crate) are_complete: bool,
+    /// Whether those that came were right, and the server then closed the connection.
+    pub(crate) was_closed: bool,
     /// Their bytes.
     pub(crate) bytes: usize,
     /// What came, in words.
@@ -121,6 +123,7 @@ impl Progress {
             End::Silence => format!(", then nothing for {patience:?}"),
         };
         let are_complete = self.right.is_none() && received.end == End::Complete;
+        let was_closed = self.right.is_none() && matches!(received.end, End::Eof | End::Reset);
         let description = match (self.right, self.expected) {
             (Some(right), _) => describe_gap(right, bytes, position_of(&received.bytes, right)),
             (None, Expected::Text) if are_complete => format!("all {bytes} bytes, in order"),
@@ -128,7 +131,7 @@ impl Progress {
             (None, Expected::Lines) if are_complete => format!("a reply to each of {lines} lines"),
             (None, _) => format!("replies to {} of {lines} lines{end}", self.lines),
         };
-        Replies { are_complete, bytes: came, description }
+        Replies { are_complete, was_closed, bytes: came, description }
     }
 }
 

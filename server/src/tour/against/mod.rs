@@ -204,6 +204,11 @@ fn judge_within(time_max: Duration, case: &'static Case, target: &Target) -> Jud
             aftermath = Aftermath::ServerEnded;
             Verdict::cannot_be_judged(UNFINISHED, format!("the server ended; see case {FATAL_RESET}"))
         }
+        // The case has seen no mistake: a limit on clients or a timeout ends connections, too.
+        Ok(Err(error)) if is_end_of_a_client(&error) && exchange(target).is_ok() => {
+            let reason = "the server still serves a calm client, so a limit or a timeout of it may be the cause";
+            Verdict::cannot_be_judged(UNFINISHED, format!("{}; {reason}", plain(&error.to_string())))
+        }
         Ok(Err(error)) => Verdict::fail(UNFINISHED, plain(&error.to_string())),
         Err(mpsc::RecvTimeoutError::Timeout) => {
             aftermath = Aftermath::ClientRuns;
@@ -228,6 +233,12 @@ fn has_ended(target: &Target) -> bool {
         }
         thread::sleep(RETRY_INTERVAL);
     }
+}
+
+/// Whether an error is that of one client: no reply, EOF or a reset.
+fn is_end_of_a_client(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, TimedOut, UnexpectedEof};
+    matches!(error.kind(), TimedOut | ConnectionReset | BrokenPipe | UnexpectedEof)
 }
 
 /// Whether an error says nothing about the server: the clients had no descriptor, port or memory.
@@ -345,5 +356,21 @@ mod tests {
         let target = start_server(TourMode::Echo, drop);
         let verdict = judge(case_with(3, |_| Err(io::Error::other("no reply"))), &target).verdict;
         assert_eq!((verdict.outcome, verdict.came.as_str()), (Outcome::Fail, "no reply"));
+    }
+
+    #[test]
+    fn the_end_of_a_client_is_no_mistake_of_a_server_that_serves_the_next_one() {
+        let serving = start_server(TourMode::Line, |mut stream| drop(stream.write_all(b"ok\n")));
+        // Its clients are closed without a reply.
+        let closing = start_server(TourMode::Line, drop);
+        for attack in [
+            (|_| Err(io::ErrorKind::TimedOut.into())) as fn(&Target) -> io::Result<Verdict>,
+            |_| Err(io::ErrorKind::ConnectionReset.into()),
+            |_| Err(io::ErrorKind::UnexpectedEof.into()),
+        ] {
+            let outcome_at = |target| judge(case_with(3, attack), target).verdict.outcome;
+            assert_eq!(outcome_at(&serving), Outcome::CannotBeJudged);
+            assert_eq!(outcome_at(&closing), Outcome::Fail);
+        }
     }
 }

@@ -39,22 +39,34 @@ fn attack(target: &Target) -> io::Result<Verdict> {
     let mut client = target.connect()?;
     let reply_end = client.exchange_to_end("hello")?;
     client.finish_sending()?;
-    if client.receive_to_eof()?.end == End::Silence {
+    let first_end = client.receive_to_eof()?.end;
+    if first_end == End::Silence {
         return Ok(Verdict::fail(sent, describe_leak(target)));
     }
     let mut silent = target.connect()?;
     // A greeting at connect, and the end after it, owe nothing to a FIN.
     let waits = target.mode != TourMode::Greet || silent.receive_for(SILENCE, &mut |_| false)? == NOTHING;
     silent.finish_sending()?;
-    if silent.receive_to_eof()?.end == End::Silence {
+    let second_end = silent.receive_to_eof()?.end;
+    if second_end == End::Silence {
         return Ok(Verdict::fail("a FIN, and nothing before it", describe_leak(target)));
     }
     let sent = format!("{sent}; from another client only a FIN");
     if waits || reply_end == End::Silence {
-        return Ok(Verdict::pass(sent, "EOF to both"));
+        return Ok(Verdict::pass(sent, describe_ends(first_end, second_end)));
     }
     let reason = "the server closes before it can see a FIN; an echo or line mode shows more";
     Ok(Verdict::cannot_be_judged(sent, reason))
+}
+
+/// A reset frees the descriptor, too.
+fn describe_ends(first: End, second: End) -> &'static str {
+    match (first == End::Reset, second == End::Reset) {
+        (false, false) => "EOF to both",
+        (true, true) => "a reset to both",
+        (true, false) => "a reset to the first, EOF to the second",
+        (false, true) => "EOF to the first, a reset to the second",
+    }
 }
 
 fn describe_leak(target: &Target) -> String {
@@ -78,6 +90,8 @@ mod tests {
     use std::net::TcpStream;
     use std::time::Duration;
 
+    use socket2::SockRef;
+
     use super::*;
     use crate::tour::case::Outcome;
     use crate::tour::client::tests::start_server;
@@ -92,6 +106,19 @@ mod tests {
             let _ = stream.write_all(b"hello");
         });
         assert_eq!(attack(&after_input).expect("a verdict").outcome, Outcome::Pass);
+    }
+
+    #[test]
+    fn a_reset_after_the_fin_passes_and_is_named() {
+        let target = start_server(TourMode::Echo, |mut stream: TcpStream| {
+            let mut buffer = [0; 100];
+            while let Ok(bytes @ 1..) = stream.read(&mut buffer) {
+                let _ = stream.write_all(&buffer[..bytes]);
+            }
+            let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+        });
+        let verdict = attack(&target).expect("a verdict");
+        assert_eq!((verdict.outcome, verdict.came.as_str()), (Outcome::Pass, "a reset to both"));
     }
 
     /// Replies to each read with a line. After so many of them the connection stays open.

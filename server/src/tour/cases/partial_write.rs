@@ -1,6 +1,6 @@
 //! Case 5: partial write lost.
 
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 
 use crate::cli::flags::TourMode;
 use crate::tour::case::{Case, Verdict};
@@ -37,6 +37,9 @@ const SENT_BYTES_MAX: [usize; 3] = [1 << 20, 4 << 20, 16 << 20];
 /// More than the send buffer of a server holds, as kernels are set up.
 const REPLY_BYTES_MIN: usize = 8 << 20;
 
+/// Why there is no judgement on a server that ends the connection: no byte is missing before its end.
+const CLOSES_UNREAD: &str = "the server closes clients that do not read";
+
 fn attack(target: &Target) -> io::Result<Verdict> {
     if target.mode == TourMode::Greet {
         let reason = "a greeting is too short to fill the send buffer of a server; an echo or line mode shows more";
@@ -45,11 +48,20 @@ fn attack(target: &Target) -> io::Result<Verdict> {
     let (mut sent, mut came, mut bytes) = (String::new(), String::new(), 0);
     for bytes_max in SENT_BYTES_MAX {
         let mut client = target.connect_with_small_buffers()?;
-        let text = client.send_until_full(bytes_max)?;
+        let text = match client.send_until_full(bytes_max) {
+            Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => {
+                let sent = format!("up to {bytes_max} bytes without reading");
+                return Ok(Verdict::cannot_be_judged(sent, CLOSES_UNREAD));
+            }
+            result => result?,
+        };
         let is_full = text.len() < bytes_max;
         let until = if is_full { ", until the server took no more" } else { "" };
         sent = format!("{} bytes without reading{until}", text.len());
         let replies = receive_replies_with_one_more(&mut client, text)?;
+        if replies.was_closed {
+            return Ok(Verdict::cannot_be_judged(sent, format!("{}: {CLOSES_UNREAD}", replies.description)));
+        }
         if !replies.are_complete {
             return Ok(Verdict::fail(sent, replies.description));
         }
@@ -79,7 +91,12 @@ impl Rules for Twin {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead, BufReader};
+    use std::io::{BufRead, BufReader, Read};
+    use std::net::{Shutdown, TcpStream};
+    use std::thread;
+    use std::time::Duration;
+
+    use socket2::SockRef;
 
     use super::*;
     use crate::tour::case::Outcome;
@@ -95,6 +112,36 @@ mod tests {
         });
         let verdict = attack(&target).expect("a verdict");
         assert_eq!(verdict.outcome, Outcome::CannotBeJudged, "{verdict:?}");
+    }
+
+    /// Sends back the first 256 KiB.
+    fn echo_a_part(stream: &TcpStream) {
+        let _ = io::copy(&mut stream.take(256 << 10), &mut &*stream);
+    }
+
+    #[test]
+    fn only_a_server_that_keeps_the_connection_has_lost_the_rest() {
+        let with_rst = start_server(TourMode::Echo, |stream| {
+            echo_a_part(&stream);
+            let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+        });
+        let with_fin = start_server(TourMode::Echo, |stream| {
+            echo_a_part(&stream);
+            let _ = stream.shutdown(Shutdown::Write);
+            let _ = io::copy(&mut &stream, &mut io::sink());
+        });
+        let mut silent = start_server(TourMode::Echo, |stream| {
+            echo_a_part(&stream);
+            loop {
+                thread::park();
+            }
+        });
+        silent.patience = Duration::from_millis(500);
+        let cut = Outcome::CannotBeJudged;
+        for (target, outcome) in [(with_rst, cut), (with_fin, cut), (silent, Outcome::Fail)] {
+            let verdict = attack(&target).expect("a verdict");
+            assert_eq!(verdict.outcome, outcome, "{verdict:?}");
+        }
     }
 
     #[test]
