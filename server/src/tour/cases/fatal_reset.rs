@@ -5,7 +5,7 @@ use std::{io, thread};
 
 use crate::cli::flags::TourMode;
 use crate::tour::case::{Case, Verdict};
-use crate::tour::client::{Client, SLOW_REPLY_MAX, Target};
+use crate::tour::client::{Client, End, SLOW_REPLY_MAX, Target};
 use crate::tour::mio_server::connections::Key;
 use crate::tour::mio_server::rules::{Flow, Rules};
 use crate::tour::mio_server::server::Server;
@@ -46,6 +46,9 @@ const SENT_BYTES_MAX: usize = 16 << 20;
 
 /// A server that is ending is asked again after this time.
 const RETRY_AFTER: Duration = Duration::from_millis(10);
+
+/// A timer of a server may be late by so much.
+const TIMER_TICK: Duration = Duration::from_millis(200);
 
 /// A way to reset a connection.
 struct Way {
@@ -152,7 +155,8 @@ fn attack(target: &Target) -> io::Result<Verdict> {
             kept.push(client);
         }
         resets += 1;
-        if let Err(came) = (way.reset)(target).and_then(|()| check(target, &mut kept)) {
+        let idle_since = Instant::now();
+        if let Err(came) = (way.reset)(target).and_then(|()| check(target, &mut kept, idle_since)) {
             let sent = format!("an RST {}, as reset number {resets}", way.when);
             return Ok(Verdict::fail(sent, diagnose(target, &came)));
         }
@@ -163,13 +167,30 @@ fn attack(target: &Target) -> io::Result<Verdict> {
 }
 
 /// Both the clients that were connected before and a new one are served.
-fn check(target: &Target, kept: &mut [Client]) -> io::Result<()> {
+fn check(target: &Target, kept: &mut [Client], idle_since: Instant) -> io::Result<()> {
     let of_client = |client, error| io::Error::other(format!("{client} was not served: {error}"));
     for client in kept {
-        client.exchange("still there?").map_err(|error| of_client("a client that was connected before", error))?;
+        match client.exchange("still there?") {
+            Err(error) if is_end(&error) && closes_idle_clients(target, idle_since.elapsed()) => {}
+            result => drop(result.map_err(|error| of_client("a client that was connected before", error))?),
+        }
     }
     let mut new = target.connect()?;
     new.exchange("hello").map(drop).map_err(|error| of_client("a new client", error))
+}
+
+fn is_end(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
+}
+
+/// Whether the server closes a client that is idle for this long, also without an RST.
+fn closes_idle_clients(target: &Target, idle: Duration) -> bool {
+    let end = target.connect().and_then(|mut client| {
+        client.exchange("hello")?;
+        client.receive_for(idle + TIMER_TICK, &mut |_| false)
+    });
+    end.is_ok_and(|received| received.end != End::Silence)
 }
 
 /// Finds out whether the server is gone. It may be ending now.
@@ -194,5 +215,55 @@ impl Rules for Twin {
     fn read_failed(&self, _: &mut Server, _: Key, error: io::Error) -> io::Result<Flow> {
         // An error is an error.
         Err(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{Shutdown, TcpStream};
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::tour::case::Outcome;
+    use crate::tour::client::tests::start_server;
+
+    /// Sends each read back, until the client ends or was idle for this long. True after a FIN.
+    fn echo(mut stream: &TcpStream, idle_timeout: Option<Duration>) -> bool {
+        let mut buffer = [0; 16_384];
+        let _ = stream.set_read_timeout(idle_timeout);
+        loop {
+            match stream.read(&mut buffer) {
+                Ok(bytes @ 1..) if stream.write_all(&buffer[..bytes]).is_ok() => {}
+                result => return result.is_ok(),
+            }
+        }
+    }
+
+    #[test]
+    fn an_idle_timeout_is_not_the_mistake() {
+        let target = start_server(TourMode::Echo, |stream| {
+            echo(&stream, Some(Duration::from_millis(200)));
+        });
+        let verdict = attack(&target).expect("a verdict");
+        assert_eq!(verdict.outcome, Outcome::Pass, "{verdict:?}");
+    }
+
+    #[test]
+    fn a_reset_that_ends_the_other_clients_is_a_failure() {
+        static CLIENTS: Mutex<Vec<TcpStream>> = Mutex::new(Vec::new());
+        let target = start_server(TourMode::Echo, |stream| {
+            CLIENTS.lock().expect("no thread panics with it").extend(stream.try_clone());
+            if echo(&stream, None) {
+                let _ = stream.shutdown(Shutdown::Both);
+                return;
+            }
+            for client in CLIENTS.lock().expect("no thread panics with it").drain(..) {
+                let _ = client.shutdown(Shutdown::Both);
+            }
+        });
+        let verdict = attack(&target).expect("a verdict");
+        assert_eq!(verdict.outcome, Outcome::Fail, "{verdict:?}");
+        assert!(verdict.came.starts_with("a client that was connected before was not served: "), "{verdict:?}");
     }
 }

@@ -46,6 +46,9 @@ const LATE: Duration = Duration::from_millis(200);
 /// The next clients must be left alone for at least this long.
 const QUIET_MIN: Duration = Duration::from_millis(500);
 
+/// Why there is no judgement on a server with a short idle timeout.
+const ALL_ENDED: &str = "the server closed each new client after the reply to its own line: an idle timeout?";
+
 fn attack(target: &Target) -> io::Result<Verdict> {
     if target.mode == TourMode::Greet {
         let reason = "a greeting does not show which client it is for; an echo or line mode shows more";
@@ -83,11 +86,14 @@ fn reset_slow_requests(target: &Target, kept: &mut Regular, slow: Duration) -> i
         next_clients.push(connect_next(target, number)?);
     }
     let quiet_until = Instant::now() + (slow + LATE).max(QUIET_MIN);
-    Ok(match unexpected(&mut next_clients, quiet_until)? {
+    Ok(match unexpected(target, &mut next_clients, quiet_until)? {
         // The end of the server is the end of all its clients.
-        Some(_) if target.is_gone() => return Err(io::Error::other("the server is gone (connection refused)")),
-        Some(came) => Verdict::fail(sent, came),
-        None => Verdict::pass(sent, "each new client got the reply to its own line, and nothing else"),
+        Unexpected::Bytes(_) | Unexpected::AllEnded if target.is_gone() => {
+            return Err(io::Error::other("the server is gone (connection refused)"));
+        }
+        Unexpected::Bytes(came) => Verdict::fail(sent, came),
+        Unexpected::AllEnded => Verdict::cannot_be_judged(sent, ALL_ENDED),
+        Unexpected::Nothing => Verdict::pass(sent, "each new client got the reply to its own line, and nothing else"),
     })
 }
 
@@ -106,8 +112,10 @@ fn reset_unread_replies(target: &Target) -> io::Result<Verdict> {
         client.reset()?;
         next_clients.push(connect_next(target, number)?);
     }
-    if let Some(came) = unexpected(&mut next_clients, Instant::now() + QUIET_MIN)? {
-        return Ok(Verdict::fail(sent, came));
+    match unexpected(target, &mut next_clients, Instant::now() + QUIET_MIN)? {
+        Unexpected::Bytes(came) => return Ok(Verdict::fail(sent, came)),
+        Unexpected::AllEnded => return Ok(Verdict::cannot_be_judged(sent, ALL_ENDED)),
+        Unexpected::Nothing => {}
     }
     let reason = "each new client got the reply to its own line, but no request of this server is slow";
     Ok(Verdict::cannot_be_judged(sent, format!("{reason}; {NO_SLOW_REQUEST}")))
@@ -120,27 +128,47 @@ fn connect_next(target: &Target, number: usize) -> io::Result<Client> {
     Ok(client)
 }
 
-/// What one of these clients received before that time, although it sent nothing more.
-fn unexpected(clients: &mut [Client], quiet_until: Instant) -> io::Result<Option<String>> {
+/// What clients received that sent nothing more.
+enum Unexpected {
+    Nothing,
+    /// Bytes, or an end that no idle timeout explains.
+    Bytes(String),
+    /// The server closed all of them.
+    AllEnded,
+}
+
+/// Waits until then. Clients that the server closes do not count: that may be an idle timeout.
+fn unexpected(target: &Target, clients: &mut [Client], quiet_until: Instant) -> io::Result<Unexpected> {
+    let mut open: Option<&mut Client> = None;
     for client in clients {
         // A read timeout of zero is invalid.
         let wait = quiet_until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         let received = client.receive_for(wait, &mut |bytes| !bytes.is_empty())?;
-        let came = match received.end {
-            End::Silence => continue,
-            End::Complete => {
-                let text = escape::text(&received.bytes);
-                format!(
-                    "a new client got the reply to its own line, and then {} bytes more: \"{text}\"",
-                    received.bytes.len()
-                )
+        let then = match received.end {
+            End::Silence => {
+                open = open.or(Some(client));
+                continue;
             }
-            End::Eof => "a new client got the reply to its own line, and then EOF".to_owned(),
-            End::Reset => "a new client got the reply to its own line, and then an RST".to_owned(),
+            End::Complete => {
+                format!("{} bytes more: \"{}\"", received.bytes.len(), escape::text(&received.bytes))
+            }
+            // An idle timeout closes the client that has been idle for longer.
+            End::Eof | End::Reset => {
+                let Some(older) = &mut open else { continue };
+                if older.receive_for(LATE, &mut |_| false)?.end != End::Silence {
+                    continue;
+                }
+                let end = if received.end == End::Eof { "EOF" } else { "an RST" };
+                format!("{end}, while an older client stayed connected")
+            }
         };
-        return Ok(Some(came));
+        return Ok(Unexpected::Bytes(format!("a new client got the reply to its own line, and then {then}")));
     }
-    Ok(None)
+    if open.is_none() {
+        return Ok(Unexpected::AllEnded);
+    }
+    target.connect()?.exchange("hello")?;
+    Ok(Unexpected::Nothing)
 }
 
 /// The server with this mistake.
@@ -210,8 +238,22 @@ mod tests {
         });
         target.slow_request = b"work 300\n".to_vec();
         let verdict = attack(&target).expect("a verdict");
-        let came = "a new client got the reply to its own line, and then EOF";
+        let came = "a new client got the reply to its own line, and then EOF, while an older client stayed connected";
         assert_eq!((verdict.outcome, verdict.came.as_str()), (Outcome::Fail, came));
+    }
+
+    #[test]
+    fn an_idle_timeout_is_not_the_mistake() {
+        for slow_request in ["work 300\n", "work 1\n"] {
+            static LAST: Last = Mutex::new(None);
+            let mut target = start_server(TourMode::Echo, |stream| {
+                let _ = stream.set_read_timeout(Some(Duration::from_millis(400)));
+                serve(stream, &LAST, |_| {});
+            });
+            target.slow_request = slow_request.as_bytes().to_vec();
+            let verdict = attack(&target).expect("a verdict");
+            assert_ne!(verdict.outcome, Outcome::Fail, "{verdict:?}");
+        }
     }
 
     #[test]
