@@ -221,7 +221,7 @@ impl Process {
     }
 }
 
-/// Gives children the default action of SIGHUP and SIGINT if this process ignores them.
+/// Gives children the default action of SIGHUP, SIGINT and SIGQUIT if this process ignores them.
 ///
 /// It does so under `nohup` or after `&` in a script. A child inherits an ignored signal, but not a handler.
 fn unignore_signals() {
@@ -229,7 +229,7 @@ fn unignore_signals() {
     DONE.call_once(|| {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
-        for signal in [Signal::SIGHUP as i32, Signal::SIGINT as i32] {
+        for signal in [Signal::SIGHUP as i32, Signal::SIGINT as i32, Signal::SIGQUIT as i32] {
             if mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1) {
                 signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))
                     .expect("the signal can be caught");
