@@ -254,8 +254,9 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "needs IPv6"]
     fn a_right_server_at_an_address_without_a_second_one_cannot_be_judged() {
-        let Ok(socket) = UdpSocket::bind((std::net::Ipv6Addr::LOCALHOST, 0)) else { return };
+        let socket = UdpSocket::bind((std::net::Ipv6Addr::LOCALHOST, 0)).expect("a socket");
         let target = Target { udp: socket.local_addr().ok(), ..target_without_udp() };
         thread::spawn(move || {
             let mut buffer = [0; 100];
