@@ -52,7 +52,7 @@ class Page {
     this.commands = this.makeCommands();
     document.addEventListener('keydown', (event) => this.onKey(event));
     document.addEventListener('click', (event) => this.onClick(event));
-    addEventListener('hashchange', () => this.followLink());
+    addEventListener('hashchange', ({ newURL }) => this.followLink(new URL(newURL).hash));
   }
 
   makeParts() {
@@ -128,7 +128,7 @@ class Page {
     this.setAxis('steps');
     const { findings } = this.recording;
     this.select(findings.length > 0 ? findingBeside(findings, -1, 1) : 0);
-    this.followLink();
+    this.followLink(location.hash);
     const finding = findings.find(({ index }) => index === this.selected);
     this.timeline.showSurroundings(finding?.unit === 'ns' ? finding.number : 0);
     this.buildInSlices();
@@ -168,10 +168,11 @@ class Page {
     }
   }
 
-  followLink() {
+  /** `fragment` is that of the event: `writeLink` may have replaced the address before the event came. */
+  followLink(fragment) {
     // The skip link has a fragment, too.
-    if (part(location.hash.slice(1)) !== null) return;
-    const found = entryOfLink(this.recording, location.hash);
+    if (part(fragment.slice(1)) !== null) return;
+    const found = entryOfLink(this.recording, fragment);
     if (found?.problem) showProblem(found.problem);
     else if (found) this.select(found.index);
   }

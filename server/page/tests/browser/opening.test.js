@@ -132,6 +132,14 @@ pageTest('a wrong link is reported, and the page works', browser, 'greeting', { 
   }
 });
 
+pageTest('a link is followed although the address is replaced before its event', browser, 'greeting', {}, async (page) => {
+  await page.evaluate(() => {
+    location.hash = '#e=x';
+    history.replaceState(null, '', '#e=5');
+  });
+  await page.getByRole('alert').getByText(/^The link #e=x /).waitFor();
+});
+
 pageTest('without JavaScript the page says that it needs it', browser, 'greeting', {
   javaScriptEnabled: false, ready: false,
 }, async (page) => {
