@@ -5,7 +5,10 @@
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
 
-use crate::cli::flags::{ProbeOptions, ServeOptions, TourOptions, ViewOptions, WORKER_MEMORY_MIN};
+use crate::cli::flags::probe_options::ProbeOptions;
+use crate::cli::flags::serve_options::{ServeOptions, WORKER_MEMORY_MIN};
+use crate::cli::flags::tour_options::TourOptions;
+use crate::cli::flags::view_options::ViewOptions;
 use crate::cli::usage_error::usage_error;
 use crate::exit::ExitError;
 use crate::text::address::{Endpoint, IpVersion};

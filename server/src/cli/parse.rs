@@ -8,7 +8,11 @@ use std::io::{self, IsTerminal};
 use clap::{Arg, CommandFactory, FromArgMatches};
 
 use crate::cli::contradictions::{self, OverruledVariable, overruled_variable};
-use crate::cli::flags::{Command, CommandLine, ProbeOptions, ServeOptions, TourOptions, ViewOptions};
+use crate::cli::flags::probe_options::ProbeOptions;
+use crate::cli::flags::serve_options::ServeOptions;
+use crate::cli::flags::tour_options::TourOptions;
+use crate::cli::flags::view_options::ViewOptions;
+use crate::cli::flags::{Command, CommandLine};
 use crate::cli::usage_error::{Arguments, usage_error};
 use crate::cli::without_effect::{GivenSettings, unknown_variables};
 use crate::exit::ExitError;

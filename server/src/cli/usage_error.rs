@@ -11,7 +11,8 @@ use std::path::Path;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Command, CommandFactory};
 
-use crate::cli::flags::{CommandLine, is_page, parse_occurrences};
+use crate::cli::flags::CommandLine;
+use crate::cli::flags::values::{is_page, parse_occurrences};
 use crate::cli::near_miss::nearest;
 use crate::exit::{ExitError, ExitStatus};
 use crate::text::address::{Address, UNIX_PREFIX};

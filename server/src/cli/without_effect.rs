@@ -7,7 +7,8 @@ use std::ffi::OsString;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
 
-use crate::cli::flags::{Mode, ServeOptions, TourOptions};
+use crate::cli::flags::serve_options::{Mode, ServeOptions};
+use crate::cli::flags::tour_options::TourOptions;
 use crate::cli::near_miss::nearest;
 use crate::cli::trusted_source::TrustedSource;
 use crate::text::address::UnixPath;

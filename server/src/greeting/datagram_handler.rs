@@ -7,7 +7,7 @@ use std::cell::RefCell;
 
 use halloo::{Datagram, DatagramHandler};
 
-use crate::cli::flags::Mode;
+use crate::cli::flags::serve_options::Mode;
 use crate::greeting::greeter::Greeter;
 use crate::text::bound_address::Addresses;
 use crate::text::protocol::Protocol;
@@ -54,7 +54,7 @@ mod tests {
     use halloo::{EventLoop, Turn};
 
     use super::GreetingDatagramHandler;
-    use crate::cli::flags::Mode;
+    use crate::cli::flags::serve_options::Mode;
     use crate::greeting::greeter::Greeter;
 
     /// Sends each payload from a socket of its own, and returns the replies.

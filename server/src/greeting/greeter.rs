@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use halloo::{Context, ListenerId};
 
-use crate::cli::flags::ReplyOptions;
+use crate::cli::flags::serve_options::ReplyOptions;
 use crate::greeting::greeting_quota::{GreetingQuota, Reservation};
 use crate::greeting::worker_counters::WorkerCounters;
 use crate::output::event_log::EventLog;
@@ -108,14 +108,16 @@ impl Greeter {
     /// A greeter that prints nothing, for tests.
     #[cfg(test)]
     pub(crate) fn for_test(
-        mode: crate::cli::flags::Mode,
+        mode: crate::cli::flags::serve_options::Mode,
         greeting: Option<&str>,
         greetings_max: Option<u64>,
     ) -> std::cell::RefCell<Self> {
         let greeting = greeting.map(|text| text.parse().unwrap());
         let replies = ReplyOptions { mode, greeting, tcp_greeting: None, udp_greeting: None };
-        let event_log =
-            EventLog::new(crate::output::printer_thread::Printer::null(), crate::cli::flags::EventStyle::Off);
+        let event_log = EventLog::new(
+            crate::output::printer_thread::Printer::null(),
+            crate::cli::flags::serve_options::EventStyle::Off,
+        );
         let drain_timeout = std::time::Duration::from_secs(20);
         let notifier = crate::process::sd_notify::SdNotifier::disabled();
         let shutdown = Shutdown {
@@ -249,7 +251,7 @@ impl Greeter {
 #[cfg(test)]
 mod tests {
     use super::{GreetingTemplates, Protocol, ReplyOptions};
-    use crate::cli::flags::Mode;
+    use crate::cli::flags::serve_options::Mode;
 
     fn reply_options(mode: Mode, common: Option<&str>, udp: Option<&str>) -> ReplyOptions {
         let template = |text: Option<&str>| text.map(|text| text.parse().unwrap());

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use halloo::framing::{Format, FrameDecoder, Frames};
 use halloo::{CloseReason, Connection, EventLoop, HandlerId, StreamHandler};
 
-use crate::cli::flags::Mode;
+use crate::cli::flags::serve_options::Mode;
 use crate::greeting::greeter::Greeter;
 use crate::greeting::greeting_quota::Reservation;
 use crate::text::bound_address::{Addresses, BoundAddress};
@@ -255,7 +255,7 @@ mod tests {
     use halloo::{EventLoop, Handle, Turn};
 
     use super::attach;
-    use crate::cli::flags::Mode;
+    use crate::cli::flags::serve_options::Mode;
     use crate::greeting::greeter::Greeter;
 
     /// Far beyond what any reply takes.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::cli::flags::EventStyle;
+use crate::cli::flags::serve_options::EventStyle;
 use crate::output::printer_thread::{Printer, QUEUE_LINES_MAX};
 use crate::output::stdout::StdoutLine;
 use crate::text::greeting_event::GreetingEvent;
@@ -134,7 +134,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{Decision, EventLog, JSON_LINES_PER_SECOND_MAX, LineLimiter, SECOND, TEXT_LINES_PER_SECOND_MAX};
-    use crate::cli::flags::EventStyle;
+    use crate::cli::flags::serve_options::EventStyle;
     use crate::output::printer_thread::Printer;
     use crate::text::bound_address::Addresses;
     use crate::text::greeting_event::GreetingEvent;

@@ -11,7 +11,7 @@ use std::{io, thread};
 
 use log::Level;
 
-use crate::cli::flags::EventStyle;
+use crate::cli::flags::serve_options::EventStyle;
 use crate::output::stderr::{StderrLine, StderrWriter};
 use crate::output::stdout::{StdoutLine, StdoutWriter};
 
@@ -336,7 +336,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::{LineQueue, Printer, PrinterThread, QUEUE_LINES_MAX};
-    use crate::cli::flags::EventStyle;
+    use crate::cli::flags::serve_options::EventStyle;
     use crate::output::stderr::StderrWriter;
     use crate::output::stdout::{StdoutLine, StdoutWriter};
     use crate::text::bound_address::Addresses;

@@ -5,7 +5,7 @@
 use std::io::{self, Write};
 use std::time::SystemTime;
 
-use crate::cli::flags::EventStyle;
+use crate::cli::flags::serve_options::EventStyle;
 use crate::exit::describe_io_error;
 use crate::output::line_writer::LineWriter;
 use crate::output::printer_thread::LineSink;
@@ -139,7 +139,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::{LineSink, StdoutLine, StdoutWriter};
-    use crate::cli::flags::EventStyle;
+    use crate::cli::flags::serve_options::EventStyle;
     use crate::text::bound_address::{Addresses, BoundAddress, BoundSocket};
     use crate::text::greeting_event::GreetingEvent;
     use crate::text::protocol::Protocol;

@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
 
-use crate::cli::flags::{ProbeOptions, ProbeProtocols};
+use crate::cli::flags::probe_options::{ProbeOptions, ProbeProtocols};
 use crate::exit::{ExitError, ExitStatus, cause_and_hint, describe_io_error};
 use crate::output::standard_stream;
 use crate::probe::query::{Outcome, Query, QueryResult};
@@ -186,7 +186,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::{ExitStatus, IpVersion, Outcome, Query, find_addresses, is_about_the_resolver, run, select_protocols};
-    use crate::cli::flags::ProbeOptions;
+    use crate::cli::flags::probe_options::ProbeOptions;
     use crate::cli::parse::{Invocation, parse_arguments};
     use crate::text::protocol::Protocol;
 

@@ -269,7 +269,7 @@ mod tests {
     use halloo::{EventLoop, HandlerId, Listen, StreamHandler, Turn};
 
     use super::ProxiedStreams;
-    use crate::cli::flags::Mode;
+    use crate::cli::flags::serve_options::Mode;
     use crate::greeting::greeter::Greeter;
     use crate::greeting::stream_handlers::{self, AttachStreamHandler};
     use crate::greeting::worker_counters::HeaderError;

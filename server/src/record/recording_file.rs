@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use halloo::observe::{self, Finding, Recording};
 
-use crate::cli::flags::is_page;
+use crate::cli::flags::values::is_page;
 use crate::exit::{ExitError, ExitStatus, cause_and_hint, describe_io_error};
 use crate::page;
 use crate::text::escape;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use halloo::observe::{EntryKind, Level, Recorder, Recording};
 use halloo::{Context, EventLoop};
 
-use crate::cli::flags::{RecordOptions, ServeOptions};
+use crate::cli::flags::serve_options::{RecordOptions, ServeOptions};
 use crate::exit::ExitError;
 use crate::process::worker_loops::WorkerLoops;
 use crate::record::recording_file::RecordingFile;

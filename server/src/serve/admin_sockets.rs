@@ -13,7 +13,7 @@ use crate::admin::http_handler::{ACCEPTED_MAX, DESCRIPTOR_RESERVE};
 use crate::admin::metrics::figures::FigureSources;
 use crate::admin::worker_query::WorkerQuery;
 use crate::admin::{AdminContext, LargePages};
-use crate::cli::flags::ServeOptions;
+use crate::cli::flags::serve_options::ServeOptions;
 use crate::cli::usage_error::usage_error;
 use crate::exit::{ExitError, ExitStatus, describe_io_error, os_error};
 use crate::serve::bind_error;

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use halloo::DrainReport;
 
-use crate::cli::flags::ServeOptions;
+use crate::cli::flags::serve_options::ServeOptions;
 use crate::exit::{ExitError, ExitStatus};
 use crate::greeting::greeter::GreetingTemplates;
 use crate::output::logger;

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::cli::flags::ServeOptions;
+use crate::cli::flags::serve_options::ServeOptions;
 use crate::exit::{ExitError, ExitStatus};
 use crate::greeting::greeter::{Greeter, GreetingTemplates};
 use crate::greeting::greeting_quota::GreetingQuota;

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use halloo::{Bind, EventLoop, HandlerId, Listen, ListenerId, SourceId, StreamHandler, connections_max_per_loop};
 
 use crate::admin::http_handler::ADMIN_DESCRIPTORS_MAX;
-use crate::cli::flags::{LimitOptions, ServeOptions};
+use crate::cli::flags::serve_options::{LimitOptions, ServeOptions};
 use crate::exit::os_error;
 use crate::greeting::datagram_handler::GreetingDatagramHandler;
 use crate::greeting::greeter::Greeter;
@@ -217,7 +217,8 @@ mod tests {
     use halloo::EventLoop;
 
     use super::{ADMIN_DESCRIPTORS_MAX, SocketOpener, SocketSpec, default_connections_max, worker_share};
-    use crate::cli::flags::{CommandLine, LimitOptions, Mode};
+    use crate::cli::flags::CommandLine;
+    use crate::cli::flags::serve_options::{LimitOptions, Mode};
     use crate::greeting::greeter::Greeter;
     use crate::text::protocol::Protocol;
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use halloo::{EventLoop, Listen, SourceId};
 
-use crate::cli::flags::ServeOptions;
+use crate::cli::flags::serve_options::ServeOptions;
 use crate::exit::{self, ExitError, ExitStatus, describe_io_error};
 use crate::process::inherited_socket::InheritedSocket;
 use crate::serve::bind_error;
@@ -319,7 +319,8 @@ mod tests {
     use support::network::ports::unused_port;
 
     use super::{AtomicBool, Ordering, SocketOpener, open_again, open_all, resolve_groups};
-    use crate::cli::flags::{CommandLine, Mode};
+    use crate::cli::flags::CommandLine;
+    use crate::cli::flags::serve_options::Mode;
     use crate::exit::{ExitError, ExitStatus};
     use crate::greeting::greeter::Greeter;
     use crate::text::protocol::Protocol;

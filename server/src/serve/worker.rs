@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use halloo::{DrainReport, EventLoop, Turn};
 
-use crate::cli::flags::ServeOptions;
+use crate::cli::flags::serve_options::ServeOptions;
 use crate::exit::{ExitError, os_error};
 use crate::greeting::greeter::Greeter;
 use crate::process::sd_notify::Watchdog;

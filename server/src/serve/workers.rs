@@ -12,7 +12,7 @@ use std::time::Instant;
 use halloo::{DrainReport, Interest, Watch};
 
 use crate::admin::admin_thread::AdminThread;
-use crate::cli::flags::ServeOptions;
+use crate::cli::flags::serve_options::ServeOptions;
 use crate::cli::without_effect::settings_without_effect;
 use crate::exit::{ExitError, ExitStatus, os_error};
 use crate::output::printer_thread::Printer;
@@ -286,7 +286,8 @@ mod tests {
     use halloo::{DrainReport, EventLoop};
 
     use super::{SocketPlan, WorkerThreads, merge_results, run_or_shut_down};
-    use crate::cli::flags::{CommandLine, ServeOptions};
+    use crate::cli::flags::CommandLine;
+    use crate::cli::flags::serve_options::ServeOptions;
     use crate::exit::{ExitError, ExitStatus};
     use crate::greeting::greeter::GreetingTemplates;
     use crate::output::printer_thread::Printer;

@@ -124,7 +124,7 @@ pub(crate) mod tests {
     use std::thread;
 
     use super::*;
-    use crate::cli::flags::TourMode;
+    use crate::cli::flags::tour_options::TourMode;
 
     /// A UDP server that sends the datagrams that `reply` returns, until the test program ends.
     pub(crate) fn start_udp_server<F>(mode: TourMode, mut reply: F) -> Target

@@ -25,7 +25,7 @@ mod positions;
 mod screen;
 mod served;
 
-use crate::cli::flags::TourOptions;
+use crate::cli::flags::tour_options::TourOptions;
 use crate::cli::near_miss::nearest;
 use crate::cli::usage_error::usage_error;
 use crate::cli::without_effect::tour_settings_without_effect;

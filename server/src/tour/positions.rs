@@ -5,7 +5,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use crate::cli::flags::TourMode;
+use crate::cli::flags::tour_options::TourMode;
 use crate::tour::client::{Client, End, FULL_AFTER, Received};
 
 /// The length of a line, in bytes. Each has 16 numbers: their own positions in the text.

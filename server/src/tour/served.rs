@@ -12,7 +12,7 @@ use std::{fs, process, thread};
 use nix::sys::resource::{Resource, rlim_t, setrlimit};
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::cli::flags::{TourOptions, TourServer};
+use crate::cli::flags::tour_options::{TourOptions, TourServer};
 use crate::exit::{ExitError, ExitStatus, cause_and_hint};
 use crate::output::standard_stream;
 use crate::record::recording_file::RecordingFile;

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use halloo::observe::{EntryKind, Recording};
 
-use crate::cli::flags::ViewOptions;
+use crate::cli::flags::view_options::ViewOptions;
 use crate::cli::usage_error::usage_error;
 use crate::exit::{ExitError, ExitStatus, cause_and_hint};
 use crate::output::standard_stream;

@@ -14,7 +14,7 @@ use halloo::{CloseReason, Connection, EventLoop, HandlerId, StreamHandler, Turn}
 
 use super::header_generator::{self, Random};
 use super::header_oracle::{Accepted, recognize};
-use crate::cli::flags::Mode;
+use crate::cli::flags::serve_options::Mode;
 use crate::cli::trusted_source::TrustedSource;
 use crate::greeting::greeter::Greeter;
 use crate::greeting::worker_counters::HeaderError;

@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use crate::cli::flags::TourMode;
+use crate::cli::flags::tour_options::TourMode;
 use crate::exit::{ExitError, ExitStatus, describe_io_error};
 use crate::text::address::Address;
 use crate::text::escape;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use crate::cli::flags::{TourMode, TourOptions};
+use crate::cli::flags::tour_options::{TourMode, TourOptions};
 use crate::exit::{ExitError, ExitStatus, cause_and_hint};
 use crate::text::address::Address;
 use crate::text::escape;

@@ -124,7 +124,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::cli::flags::TourMode;
+    use crate::cli::flags::tour_options::TourMode;
     use crate::tour::case::Outcome;
     use crate::tour::client::tests::start_server;
 

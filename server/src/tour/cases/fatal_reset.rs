@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
-use crate::cli::flags::TourMode;
+use crate::cli::flags::tour_options::TourMode;
 use crate::tour::case::{Case, Verdict};
 use crate::tour::client::{Client, End, SLOW_REPLY_MAX, Target};
 use crate::tour::mio_server::connections::Key;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use halloo::CloseReason;
 use mio::event::Event;
 
-use crate::cli::flags::TourMode;
+use crate::cli::flags::tour_options::TourMode;
 use crate::text::escape;
 use crate::tour::case::{Case, Verdict};
 use crate::tour::client::{Client, End, SLOW_REPLY_MAX, Target};

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use crate::cli::flags::TourMode;
+use crate::cli::flags::tour_options::TourMode;
 use crate::process;
 use crate::tour::case::{Case, Verdict};
 use crate::tour::client::{Client, End, Target};

@@ -119,7 +119,7 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::cli::flags::TourMode;
+    use crate::cli::flags::tour_options::TourMode;
     use crate::tour::case::Outcome;
     use crate::tour::datagram_client::tests::{start_udp_server, target_without_udp};
 

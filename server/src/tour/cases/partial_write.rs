@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, Write};
 
-use crate::cli::flags::TourMode;
+use crate::cli::flags::tour_options::TourMode;
 use crate::tour::case::{Case, Verdict};
 use crate::tour::client::Target;
 use crate::tour::mio_server::connections::Connection;

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::thread;
 use std::time::Duration;
 
-use crate::cli::flags::TourMode;
+use crate::cli::flags::tour_options::TourMode;
 use crate::tour::case::{Case, Verdict};
 use crate::tour::client::{Client, End, SLOW_REPLY_MAX, Target};
 use crate::tour::mio_server::connections::Key;

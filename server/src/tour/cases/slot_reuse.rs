@@ -3,7 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::cli::flags::TourMode;
+use crate::cli::flags::tour_options::TourMode;
 use crate::text::escape;
 use crate::tour::case::{Case, Verdict};
 use crate::tour::client::{

@@ -4,7 +4,7 @@ use std::io;
 use std::thread;
 use std::time::Duration;
 
-use crate::cli::flags::TourMode;
+use crate::cli::flags::tour_options::TourMode;
 use crate::text::escape;
 use crate::tour::case::{Case, Verdict};
 use crate::tour::client::{End, NO_SLOW_REQUEST, Regular, SECOND_CLIENT, SLOW_REPLY_MAX, SLOW_REPLY_MIN, Target};

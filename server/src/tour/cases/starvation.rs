@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::cli::flags::TourMode;
+use crate::cli::flags::tour_options::TourMode;
 use crate::tour::case::{Case, Outcome, Verdict};
 use crate::tour::client::{Client, Regular, SECOND_CLIENT, Target};
 use crate::tour::mio_server::connections::Key;

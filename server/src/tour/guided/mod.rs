@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use halloo::observe::{self, Finding, Recording};
 
-use crate::cli::flags::{TourMode, TourOptions, TourServer};
+use crate::cli::flags::tour_options::{TourMode, TourOptions, TourServer};
 use crate::exit::{ExitError, ExitStatus, cause_and_hint};
 use crate::process::inherited_signals;
 use crate::record::recording_file::RecordingFile;

@@ -1,58 +1,21 @@
-//! The command line: every flag, its environment variable, its help.
-//!
-//! A flag wins over its environment variable, and the variable over the default.
+//! The flags of `halloo serve`, by the sections of its help.
 
-use std::ffi::{OsStr, OsString};
-use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, PathBufValueParser, TypedValueParser};
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
 
-use crate::cli::help::{
-    PROBE_EXAMPLES, PROBE_NOTES, SERVE_EXAMPLES, SERVE_NOTES, TOUR_EXAMPLES, TOUR_NOTES, VIEW_EXAMPLES, VIEW_NOTES,
-};
+use crate::cli::flags::values::{parse_occurrences, parse_record_path, whole_number};
 use crate::cli::trusted_source::TrustedSource;
 use crate::cli::without_effect::GivenSettings;
-use crate::text::address::{Address, Endpoint, IpVersion, UnixPath, is_decimal, parse_unix_path};
+use crate::text::address::{Address, Endpoint, UnixPath, parse_unix_path};
 use crate::text::byte_size::parse_byte_size;
 use crate::text::duration::{parse_duration, parse_positive_duration};
-use crate::text::escape::excerpt;
 use crate::text::template::Template;
-use crate::text::unescape::{Unescaped, parse_nonempty};
 
 /// More threads than any machine can use.
 const WORKERS_MAX: u64 = 1024;
-
-/// Replies with a greeting over TCP, UDP and unix sockets.
-#[derive(Debug, Parser)]
-#[command(name = "halloo", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
-#[command(after_help = SERVE_EXAMPLES, after_long_help = format!("{SERVE_EXAMPLES}\n\n{SERVE_NOTES}"))]
-#[command(subcommand_negates_reqs = true, propagate_version = true)]
-pub(crate) struct CommandLine {
-    #[command(subcommand)]
-    pub(crate) command: Option<Command>,
-    #[command(flatten)]
-    pub(crate) serve: ServeOptions,
-}
-
-/// The commands.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    /// Serve greetings; the default command
-    #[command(display_name = "halloo", after_help = SERVE_EXAMPLES, after_long_help = format!("{SERVE_EXAMPLES}\n\n{SERVE_NOTES}"))]
-    Serve(Box<ServeOptions>),
-    /// Send requests to a server over TCP and UDP, or at a unix socket, and print its replies
-    #[command(display_name = "halloo", after_help = PROBE_EXAMPLES, after_long_help = format!("{PROBE_EXAMPLES}\n\n{PROBE_NOTES}"))]
-    Probe(ProbeOptions),
-    /// Read a recording of a server: print what delayed its clients, or write a page that plays it
-    #[command(display_name = "halloo", after_help = VIEW_EXAMPLES, after_long_help = format!("{VIEW_EXAMPLES}\n\n{VIEW_NOTES}"))]
-    View(ViewOptions),
-    /// Take the tour of twelve hard cases, or try them on a server of your own
-    #[command(display_name = "halloo", after_help = TOUR_EXAMPLES, after_long_help = format!("{TOUR_EXAMPLES}\n\n{TOUR_NOTES}"))]
-    Tour(TourOptions),
-}
 
 /// The flags of `halloo serve`, by the sections of its help.
 #[derive(Args, Clone, Debug)]
@@ -167,26 +130,6 @@ fn parse_memory_max(text: &str) -> Result<usize, String> {
         bytes if bytes < WORKER_MEMORY_MIN => Err("too small; write at least 1MiB for each worker".to_owned()),
         bytes => Ok(bytes),
     }
-}
-
-/// Whether the name of a file is that of an HTML page.
-pub(crate) fn is_page(path: &Path) -> bool {
-    let is = |extension: &OsStr| ["html", "htm"].iter().any(|name| extension.eq_ignore_ascii_case(name));
-    path.extension().is_some_and(is)
-}
-
-/// The path of a recording. Standard output has the events.
-fn parse_record_path(path: PathBuf) -> Result<PathBuf, String> {
-    if path.as_os_str().as_encoded_bytes().starts_with(b"-") {
-        let shown = excerpt(&path.to_string_lossy());
-        return Err(format!("the path begins like a flag; write ./{shown} for a file of that name"));
-    }
-    Ok(path)
-}
-
-/// The path of a page, or `-` for standard output.
-fn parse_page_path(path: PathBuf) -> Result<PathBuf, String> {
-    if path.as_os_str() == "-" { Ok(path) } else { parse_record_path(path) }
 }
 
 /// The least memory of a recording, in bytes.
@@ -315,219 +258,6 @@ pub(crate) enum EventStyle {
     Json,
     /// No events, only READY
     Off,
-}
-
-/// The flags of `halloo probe`.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct ProbeOptions {
-    /// The server: 9000, localhost:9000 or name:9000, with the default port 8888; or unix: and a path, or unix:@
-    /// and an abstract name
-    #[arg(value_parser = OsStringValueParser::new().try_map(Endpoint::try_from))]
-    pub(crate) address: Endpoint,
-
-    #[command(flatten)]
-    pub(crate) protocols: ProbeProtocols,
-    #[command(flatten)]
-    pub(crate) addresses: ProbeAddresses,
-    /// What to send, with escapes [default: "Hello, TCP Server!\n", and over UDP "Hello, UDP Server!"]
-    #[arg(long, value_name = "TEXT", env = "HALLOO_PROBE_SEND")]
-    #[arg(help_heading = "Request")]
-    pub(crate) send: Option<Unescaped>,
-    /// How many requests to send, one after the other
-    #[arg(long, value_name = "N", env = "HALLOO_PROBE_COUNT")]
-    #[arg(value_parser = whole_number::<u64>(1..=u64::MAX), default_value = "1", help_heading = "Request")]
-    pub(crate) count: u64,
-
-    /// The text that the reply must contain, with escapes [default: any reply is right]
-    #[arg(long, value_name = "TEXT", env = "HALLOO_PROBE_EXPECT")]
-    #[arg(value_parser = parse_nonempty, help_heading = "Reply")]
-    pub(crate) expect: Option<Unescaped>,
-    /// The most time for each reply, name lookup and connect included
-    #[arg(long, value_name = "TIME", env = "HALLOO_PROBE_TIMEOUT")]
-    #[arg(value_parser = parse_positive_duration, default_value = "2s", help_heading = "Reply")]
-    pub(crate) timeout: Duration,
-    /// The settings that were given, each with the name of its flag or variable.
-    #[arg(skip)]
-    pub(crate) given: GivenSettings,
-    /// Warnings about environment variables; none of them ends the program.
-    #[arg(skip)]
-    pub(crate) warnings: Vec<String>,
-}
-
-/// The protocols of the requests.
-#[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Request")]
-pub(crate) struct ProbeProtocols {
-    /// Send the request over TCP; with --udp, over both
-    #[arg(long, env = "HALLOO_PROBE_TCP", value_parser = parse_yes_or_no)]
-    pub(crate) tcp: bool,
-    /// Send the request over UDP; with --tcp, over both
-    #[arg(long, env = "HALLOO_PROBE_UDP", value_parser = parse_yes_or_no)]
-    pub(crate) udp: bool,
-    /// Only connect, over TCP or to a unix socket; send nothing
-    #[arg(long, env = "HALLOO_PROBE_CONNECT_ONLY", value_parser = parse_yes_or_no)]
-    pub(crate) connect_only: bool,
-}
-
-/// Which addresses of a name to try.
-#[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Request")]
-pub(crate) struct ProbeAddresses {
-    /// Use only IPv4 addresses
-    #[arg(short = '4', long, env = "HALLOO_PROBE_IPV4", value_parser = parse_yes_or_no)]
-    pub(crate) ipv4: bool,
-    /// Use only IPv6 addresses
-    #[arg(short = '6', long, env = "HALLOO_PROBE_IPV6", value_parser = parse_yes_or_no)]
-    pub(crate) ipv6: bool,
-}
-
-impl ProbeAddresses {
-    /// The only IP version to use, if one is chosen.
-    pub(crate) fn ip_version(&self) -> Option<IpVersion> {
-        match (self.ipv4, self.ipv6) {
-            (true, _) => Some(IpVersion::V4),
-            (_, true) => Some(IpVersion::V6),
-            (false, false) => None,
-        }
-    }
-}
-
-/// The flags of `halloo view`.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct ViewOptions {
-    /// The file that halloo --record has written; - is standard input
-    #[arg(value_name = "FILE")]
-    pub(crate) file: PathBuf,
-    /// Print a line for each finding: what delayed a client, where, for how long, and why
-    #[arg(long, env = "HALLOO_VIEW_FINDINGS", value_parser = parse_yes_or_no)]
-    pub(crate) findings: bool,
-    /// Write a page that plays the recording step by step: one HTML file, for a browser; - is standard output
-    #[arg(long, value_name = "OUT", env = "HALLOO_VIEW_HTML")]
-    #[arg(value_parser = PathBufValueParser::new().try_map(parse_page_path))]
-    pub(crate) html: Option<PathBuf>,
-    /// The settings that were given, each with the name of its flag or variable.
-    #[arg(skip)]
-    pub(crate) given: GivenSettings,
-    /// Warnings about environment variables; none of them ends the program.
-    #[arg(skip)]
-    pub(crate) warnings: Vec<String>,
-}
-
-/// The flags of `halloo tour`.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct TourOptions {
-    /// The cases, each by its number or its name [default: print the list; with --against all cases]
-    #[arg(value_name = "CASE")]
-    pub(crate) cases: Vec<String>,
-    /// Try the cases on the server at this address, over TCP and UDP: 9000, localhost:9000 or name:9000
-    #[arg(long, value_name = "ADDRESS", env = "HALLOO_TOUR_AGAINST")]
-    #[arg(value_parser = OsStringValueParser::new().try_map(parse_address_to_try))]
-    pub(crate) against: Option<Address>,
-    /// What the server at that address does
-    #[arg(long, value_enum, env = "HALLOO_TOUR_MODE", default_value_t = TourMode::Echo)]
-    pub(crate) mode: TourMode,
-    /// A line, without its newline, that this server answers after about 300 ms of work, for the cases 9 and 11
-    #[arg(long, value_name = "TEXT", env = "HALLOO_TOUR_SLOW", default_value = "work 300")]
-    #[arg(value_parser = parse_line)]
-    pub(crate) slow: String,
-    /// Print one JSON object for each case
-    #[arg(long, env = "HALLOO_TOUR_JSON", value_parser = parse_yes_or_no)]
-    pub(crate) json: bool,
-    /// Write the recordings to this folder, which exists
-    #[arg(long, value_name = "FOLDER", env = "HALLOO_TOUR_SAVE", default_value = ".")]
-    #[arg(value_parser = PathBufValueParser::new().try_map(parse_record_path))]
-    pub(crate) save: PathBuf,
-    /// Write each recording as a page for a browser, instead of JSON
-    #[arg(long, env = "HALLOO_TOUR_HTML", value_parser = parse_yes_or_no)]
-    pub(crate) html: bool,
-    /// Only run one server of the case, until standard input ends, to try it by hand
-    #[arg(long, value_name = "SERVER", value_enum, env = "HALLOO_TOUR_SERVE")]
-    pub(crate) serve: Option<TourServer>,
-    /// The settings that were given, each with the name of its flag or variable.
-    #[arg(skip)]
-    pub(crate) given: GivenSettings,
-    /// Warnings about environment variables; none of them ends the program.
-    #[arg(skip)]
-    pub(crate) warnings: Vec<String>,
-}
-
-/// Parses the address of a server to try. Its clients use TCP and UDP.
-fn parse_address_to_try(text: OsString) -> Result<Address, String> {
-    let is_path = text.as_encoded_bytes().starts_with(b"unix:") || text.as_encoded_bytes().starts_with(b"/");
-    match Endpoint::try_from(text) {
-        Ok(Endpoint::Internet(address)) => Ok(address),
-        Err(error) if !is_path => Err(error),
-        Ok(Endpoint::Unix(_)) | Err(_) => {
-            Err("the tour uses TCP and UDP, no unix socket; write an address, as in localhost:9000".to_owned())
-        }
-    }
-}
-
-/// Parses a line, without its newline.
-fn parse_line(text: &str) -> Result<String, String> {
-    match text {
-        "" => Err("the line is empty; write one such as 'work 300'".to_owned()),
-        text if text.contains(['\n', '\r']) => {
-            Err("the text has several lines; write one, without its newline".to_owned())
-        }
-        text => Ok(text.to_owned()),
-    }
-}
-
-/// What the hostile clients expect of a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum TourMode {
-    /// It sends back all input, over UDP each datagram; after the client's EOF it closes
-    Echo,
-    /// It replies to each line with a line, over UDP to each datagram; after the client's EOF it closes
-    Line,
-    /// It greets each client, at once or after the first bytes, over UDP for each datagram; it may close then
-    Greet,
-}
-
-/// A server of a case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum TourServer {
-    /// The server on mio with the mistake of the case
-    Twin,
-    /// The same server on mio without a mistake
-    Mio,
-    /// The right server on halloo's loop
-    Halloo,
-}
-
-/// Returns a parser of whole numbers within a range.
-fn whole_number<N: TryFrom<u64>>(range: RangeInclusive<u64>) -> impl Fn(&str) -> Result<N, String> + Clone {
-    move |text| {
-        let number = text.trim().parse().ok().filter(|number| range.contains(number));
-        number.and_then(|number| N::try_from(number).ok()).ok_or_else(|| match (range.start(), range.end()) {
-            (_, end @ &u64::MAX) if is_decimal(text.trim()) && text.trim() != "0" => {
-                format!("too large; write at most {end}")
-            }
-            (start, &u64::MAX) => format!("write a whole number from {start} up"),
-            (start, end) => format!("write a whole number from {start} to {end}"),
-        })
-    }
-}
-
-/// Parses the variable of a flag without a value.
-fn parse_yes_or_no(text: &str) -> Result<bool, String> {
-    match text.trim().to_ascii_lowercase().as_str() {
-        "true" | "yes" | "on" | "1" => Ok(true),
-        "false" | "no" | "off" | "0" => Ok(false),
-        _ => Err("neither yes nor no; write true or false".to_owned()),
-    }
-}
-
-/// Parses the variable of a repeatable flag: a number, or a word for yes or no.
-pub(crate) fn parse_occurrences(text: &str) -> Result<u8, String> {
-    match text.trim().to_ascii_lowercase().as_str() {
-        "true" | "yes" | "on" => Ok(1),
-        "false" | "no" | "off" => Ok(0),
-        number => {
-            number.parse().map_err(|_| "not a number up to 255; write a number such as 2, or true or false".to_owned())
-        }
-    }
 }
 
 /// Parses permissions in octal, as in `chmod(1)`, without the setuid, setgid and sticky bits.
