@@ -38,7 +38,7 @@ async function timeSteps({ key, jumps }) {
   const step = () => {
     if (!jumps) return () => document.body.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true }));
     history.replaceState(null, '', `#e=${random(total)}`);
-    return () => dispatchEvent(new HashChangeEvent('hashchange'));
+    return () => dispatchEvent(new HashChangeEvent('hashchange', { newURL: location.href }));
   };
   const layout = () => document.body.offsetHeight;
   const times = [];
