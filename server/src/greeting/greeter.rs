@@ -14,9 +14,9 @@ use crate::output::event_log::EventLog;
 use crate::process::shutdown::Shutdown;
 use crate::text::bound_address::{Addresses, BoundAddress};
 use crate::text::greeting_event::GreetingEvent;
-use crate::text::placeholder::{Placeholder, PlaceholderValues, read_hostname};
 use crate::text::protocol::Protocol;
 use crate::text::template::Template;
+use crate::text::template::placeholder::{Placeholder, PlaceholderValues, read_hostname};
 
 /// Renders, numbers and records the greetings of one worker.
 #[derive(Debug)]

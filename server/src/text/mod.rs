@@ -6,7 +6,6 @@ pub(crate) mod byte_size;
 pub(crate) mod duration;
 pub(crate) mod escape;
 pub(crate) mod greeting_event;
-pub(crate) mod placeholder;
 pub(crate) mod protocol;
 pub(crate) mod template;
 pub(crate) mod unescape;

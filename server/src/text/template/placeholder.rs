@@ -135,8 +135,8 @@ mod tests {
     use super::{Addresses, BOUND_ADDRESS_BYTES_MAX, Placeholder, PlaceholderValues, push_run_ends};
     use super::{hostname_or_localhost, read_hostname};
     use crate::text::bound_address::BoundAddress;
-    use crate::text::placeholder::is_hostname_byte;
     use crate::text::protocol::Protocol;
+    use crate::text::template::placeholder::is_hostname_byte;
     use proptest::prelude::*;
     use std::path::Path;
 

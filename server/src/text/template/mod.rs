@@ -3,11 +3,13 @@
 //! A greeting has at most `GREETING_BYTES_MAX` bytes, and matching any datagram takes bounded time. A template without
 //! literal text matches nothing.
 
+pub(crate) mod placeholder;
+
 use std::str::FromStr;
 
 use clap::ValueEnum;
 
-use crate::text::placeholder::{Placeholder, PlaceholderValues};
+use crate::text::template::placeholder::{Placeholder, PlaceholderValues};
 use crate::text::unescape::push_escape;
 use crate::text::{LEAVE_FLAG_OUT, escape};
 
