@@ -62,14 +62,15 @@ pub(crate) fn format_duration(duration: Duration) -> String {
     if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }
 }
 
-/// Formats a measured time with about three significant digits: `412us`, `12.3ms`, `2.00s`.
+/// Formats a measured time in milliseconds, to the microsecond and about three digits: `0.214ms`, `12.3ms`, `2000ms`.
 pub(crate) fn format_elapsed(elapsed: Duration) -> String {
     let micros = elapsed.as_micros();
-    match micros {
-        0..1_000 => format!("{micros}us"),
-        1_000..10_000 => format!("{}.{:02}ms", micros / 1_000, micros % 1_000 / 10),
-        10_000..1_000_000 => format!("{}.{}ms", micros / 1_000, micros % 1_000 / 100),
-        _ => format!("{}.{:02}s", micros / 1_000_000, micros % 1_000_000 / 10_000),
+    let (millis, rest) = (micros / 1_000, micros % 1_000);
+    match millis {
+        0 => format!("0.{rest:03}ms"),
+        1..10 => format!("{millis}.{:02}ms", rest / 10),
+        10..100 => format!("{millis}.{}ms", rest / 100),
+        _ => format!("{millis}ms"),
     }
 }
 
@@ -116,12 +117,18 @@ mod tests {
     }
 
     #[test]
-    fn measured_times_keep_at_least_three_digits() {
-        assert_eq!(format_elapsed(Duration::from_micros(412)), "412us");
-        assert_eq!(format_elapsed(Duration::from_micros(1_234)), "1.23ms");
-        assert_eq!(format_elapsed(Duration::from_micros(12_345)), "12.3ms");
-        assert_eq!(format_elapsed(Duration::from_micros(123_456)), "123.4ms");
-        assert_eq!(format_elapsed(Duration::from_millis(2_001)), "2.00s");
+    fn measured_times_are_in_milliseconds_with_at_least_three_digits() {
+        for (micros, expected) in [
+            (0, "0.000ms"),
+            (7, "0.007ms"),
+            (412, "0.412ms"),
+            (1_234, "1.23ms"),
+            (12_345, "12.3ms"),
+            (123_456, "123ms"),
+            (2_001_999, "2001ms"),
+        ] {
+            assert_eq!(format_elapsed(Duration::from_micros(micros)), expected);
+        }
     }
 
     proptest! {

@@ -27,7 +27,7 @@ fn words(output: &ProcessOutput) -> Vec<[String; 3]> {
             let mut words = line.splitn(5, ' ').map(str::to_owned);
             let found = [(); 3].map(|()| words.next().expect("a word"));
             let time = words.next().expect("a time");
-            assert!(time.ends_with('s') && time.starts_with(|c: char| c.is_ascii_digit()), "{line}");
+            assert!(time.ends_with("ms") && time.starts_with(|c: char| c.is_ascii_digit()), "{line}");
             assert!(words.next().is_some_and(|text| !text.is_empty()), "{line} has no text");
             found
         })
