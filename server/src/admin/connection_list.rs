@@ -17,6 +17,7 @@ use crate::admin::worker_query::{Asker, WorkerAnswer};
 use crate::process::worker_loops::WorkerLoop;
 use crate::text::bound_address::BoundAddress;
 use crate::text::protocol::Protocol;
+use crate::text::served_socket::ServedSocket;
 
 /// The most connections in the list, which then is about 2 MB long.
 const ENTRIES_MAX: usize = 10_000;
@@ -55,23 +56,24 @@ pub(crate) fn page(context: &AdminContext, asker: &Asker) -> Page {
 /// Lists the connections of a worker, on its thread, as far as there is room.
 fn list_connections(worker_loop: &WorkerLoop, context: &mut Context, room: &AtomicUsize) -> WorkerConnections {
     let mut listed = WorkerConnections { entries: Vec::new(), total: 0 };
-    context.for_each_connection(worker_loop.stream_handler, |connection| {
-        listed.total += 1;
-        let take_one = |left: usize| left.checked_sub(1);
-        if room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take_one).is_ok() {
-            listed.entries.push(entry(worker_loop, connection));
-        }
-    });
+    for (handler, socket) in &worker_loop.listeners {
+        context.for_each_connection(*handler, |connection| {
+            listed.total += 1;
+            let take_one = |left: usize| left.checked_sub(1);
+            if room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take_one).is_ok() {
+                listed.entries.push(entry(socket, connection));
+            }
+        });
+    }
     listed
 }
 
-fn entry(worker_loop: &WorkerLoop, connection: &Connection<'_>) -> Entry {
-    let unix_address = connection.listener().and_then(|listener| worker_loop.unix_address(listener));
+fn entry(socket: &ServedSocket, connection: &Connection<'_>) -> Entry {
     Entry {
         id: connection.id().number(),
         peer: connection.peer_addr(),
-        protocol: if unix_address.is_some() { Protocol::Unix } else { Protocol::Tcp },
-        local: unix_address.cloned().or_else(|| connection.local_addr().map(BoundAddress::from)),
+        protocol: socket.protocol,
+        local: socket.unix_address().cloned().or_else(|| connection.local_addr().map(BoundAddress::from)),
         idle: connection.idle_time(),
         unsent_bytes: connection.outbox_len(),
     }

@@ -5,14 +5,14 @@
 
 use std::sync::Arc;
 
-use halloo::{Context, ListenerId};
+use halloo::Context;
 
 use crate::cli::flags::serve_options::ReplyOptions;
 use crate::greeting::greeting_quota::{GreetingQuota, Reservation};
 use crate::greeting::worker_counters::WorkerCounters;
 use crate::output::event_log::EventLog;
 use crate::process::shutdown::Shutdown;
-use crate::text::bound_address::{Addresses, BoundAddress};
+use crate::text::bound_address::Addresses;
 use crate::text::greeting_event::GreetingEvent;
 use crate::text::protocol::Protocol;
 use crate::text::template::Template;
@@ -33,8 +33,6 @@ pub(crate) struct Greeter {
     cached: Option<Protocol>,
     /// Whether a greeting or an event contains the addresses; stored, because each greeting needs it.
     needs_addresses: bool,
-    /// The unix sockets among the worker's listeners.
-    unix_listeners: Vec<(ListenerId, BoundAddress)>,
 }
 
 /// The templates, and the host name that they may contain.
@@ -92,17 +90,7 @@ impl Greeter {
         counters: Arc<WorkerCounters>,
     ) -> Self {
         let needs_addresses = !event_log.is_off() || !templates.are_constant();
-        Self {
-            templates,
-            quota,
-            shutdown,
-            event_log,
-            counters,
-            buffer: Vec::new(),
-            cached: None,
-            needs_addresses,
-            unix_listeners: Vec::new(),
-        }
+        Self { templates, quota, shutdown, event_log, counters, buffer: Vec::new(), cached: None, needs_addresses }
     }
 
     /// A greeter that prints nothing, for tests.
@@ -146,27 +134,6 @@ impl Greeter {
     /// Whether no greeting is left: the last one has been sent, or is being sent.
     pub(crate) fn is_exhausted(&self) -> bool {
         self.quota.as_ref().is_some_and(|quota| quota.is_exhausted())
-    }
-
-    /// Registers the listener of a unix socket.
-    pub(crate) fn add_unix_listener(&mut self, listener: ListenerId, address: BoundAddress) {
-        self.unix_listeners.push((listener, address));
-    }
-
-    /// The unix sockets among the worker's listeners.
-    pub(crate) fn unix_listeners(&self) -> &[(ListenerId, BoundAddress)] {
-        &self.unix_listeners
-    }
-
-    /// The address of a listener of a unix socket; without such listeners, `listener` is not called.
-    pub(crate) fn unix_address(&self, listener: impl FnOnce() -> Option<ListenerId>) -> Option<&BoundAddress> {
-        let listener = if self.unix_listeners.is_empty() { None } else { listener() }?;
-        self.unix_listeners.iter().find(|(id, _)| *id == listener).map(|(_, address)| address)
-    }
-
-    /// The protocol of a connection: that of its listener, which is called only if there are unix sockets.
-    pub(crate) fn stream_protocol(&self, listener: impl FnOnce() -> Option<ListenerId>) -> Protocol {
-        if self.unix_address(listener).is_some() { Protocol::Unix } else { Protocol::Tcp }
     }
 
     /// The counters of this worker.

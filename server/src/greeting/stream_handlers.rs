@@ -3,6 +3,7 @@
 //! No greeting is sent once the greeter is exhausted.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use halloo::framing::{Format, FrameDecoder, Frames};
 use halloo::{CloseReason, Connection, EventLoop, HandlerId, StreamHandler};
@@ -13,6 +14,7 @@ use crate::greeting::greeting_quota::Reservation;
 use crate::text::bound_address::{Addresses, BoundAddress};
 use crate::text::greeting_event::KEPT_BYTES_MAX;
 use crate::text::protocol::Protocol;
+use crate::text::served_socket::ServedSocket;
 
 /// Lines of at most 16 KiB; a longer one closes the connection.
 const LINES: FrameDecoder = FrameDecoder::new(Format::Lines, 16 * 1024);
@@ -28,75 +30,93 @@ impl<'h> AttachStreamHandler<'h> for &mut EventLoop<'h> {
     }
 }
 
-/// Attaches the handler of a mode.
-pub(crate) fn attach<'h>(to: impl AttachStreamHandler<'h>, mode: Mode, greeter: &'h RefCell<Greeter>) -> HandlerId {
+/// Attaches the handler of a mode for one listener.
+pub(crate) fn attach<'h>(
+    to: impl AttachStreamHandler<'h>,
+    mode: Mode,
+    greeter: &'h RefCell<Greeter>,
+    socket: Arc<ServedSocket>,
+) -> HandlerId {
+    let service = Service { greeter, socket };
     match mode {
-        Mode::Greet => to.attach_stream_handler(GreetHandler { greeter }),
-        Mode::Banner => to.attach_stream_handler(BannerHandler { greeter }),
-        Mode::Line => to.attach_stream_handler(LineHandler { greeter }),
+        Mode::Greet => to.attach_stream_handler(GreetHandler { service }),
+        Mode::Banner => to.attach_stream_handler(BannerHandler { service }),
+        Mode::Line => to.attach_stream_handler(LineHandler { service }),
         Mode::Echo => {
             let take = |connection: &mut Connection<'_>, input: &[u8]| connection.try_write(input);
-            to.attach_stream_handler(CountingHandler { greeter, take, drain: |connection| connection.drain() })
+            to.attach_stream_handler(CountingHandler { service, take, drain: |connection| connection.drain() })
         }
         Mode::Discard => {
             let take = |_: &mut Connection<'_>, input: &[u8]| input.len();
-            to.attach_stream_handler(CountingHandler { greeter, take, drain: |connection| connection.close() })
+            to.attach_stream_handler(CountingHandler { service, take, drain: |connection| connection.close() })
         }
     }
 }
 
-fn addresses(greeter: &Greeter, connection: &Connection<'_>) -> Option<Addresses> {
-    greeter.addresses_if_needed(|| match greeter.unix_address(|| connection.listener()) {
-        None => {
-            let (peer, local) = (connection.peer_addr(), connection.local_addr().map(BoundAddress::from));
-            Addresses { protocol: Protocol::Tcp, peer, local }
-        }
-        // The client of a unix socket has an address only from a PROXY header.
-        Some(address) => {
-            Addresses { protocol: Protocol::Unix, peer: connection.peer_addr(), local: Some(address.clone()) }
-        }
-    })
+/// What every handler has: the greeter of its worker, and its listener.
+struct Service<'h> {
+    greeter: &'h RefCell<Greeter>,
+    socket: Arc<ServedSocket>,
 }
 
-/// Sends one greeting in reply to `received`; false if no greeting is left.
-fn send_greeting(greeter: &RefCell<Greeter>, connection: &mut Connection<'_>, received: &[u8], suffix: &[u8]) -> bool {
-    let mut greeter = greeter.borrow_mut();
-    let Some(reservation) = greeter.reserve() else { return false };
-    let addresses = addresses(&greeter, connection);
-    let greeting = greeter.render(reservation.number(), Protocol::Tcp, addresses.as_ref(), suffix);
-    // It fits: a line is passed on only while half of the outbox is free, and the longest greeting needs less.
-    let is_sent = connection.send(greeting).is_ok();
-    // A reservation that is dropped is released.
-    if is_sent {
-        let protocol = greeter.stream_protocol(|| connection.listener());
-        greeter.record(reservation, protocol, connection.context(), addresses, received.len() as u64, received);
+impl Service<'_> {
+    fn is_exhausted(&self) -> bool {
+        self.greeter.borrow().is_exhausted()
     }
-    is_sent
+
+    /// The addresses of a connection, if a greeting or an event contains them.
+    fn addresses(&self, connection: &Connection<'_>) -> Option<Addresses> {
+        self.greeter.borrow().addresses_if_needed(|| Addresses {
+            protocol: self.socket.protocol,
+            // The client of a unix socket has an address only from a PROXY header.
+            peer: connection.peer_addr(),
+            local: match self.socket.unix_address() {
+                Some(address) => Some(address.clone()),
+                None => connection.local_addr().map(BoundAddress::from),
+            },
+        })
+    }
+
+    /// Sends one greeting in reply to `received`; false if no greeting is left.
+    fn send_greeting(&self, connection: &mut Connection<'_>, received: &[u8], suffix: &[u8]) -> bool {
+        let addresses = self.addresses(connection);
+        let mut greeter = self.greeter.borrow_mut();
+        let Some(reservation) = greeter.reserve() else { return false };
+        let greeting = greeter.render(reservation.number(), Protocol::Tcp, addresses.as_ref(), suffix);
+        // It fits: a line is passed on only while half of the outbox is free, and the longest greeting needs less.
+        let is_sent = connection.send(greeting).is_ok();
+        // A reservation that is dropped is released.
+        if is_sent {
+            let (protocol, context) = (self.socket.protocol, connection.context());
+            greeter.record(reservation, protocol, context, addresses, received.len() as u64, received);
+        }
+        is_sent
+    }
 }
 
 /// Replies to the first bytes, or to EOF, then closes.
 struct GreetHandler<'h> {
-    greeter: &'h RefCell<Greeter>,
+    service: Service<'h>,
 }
 
 impl StreamHandler for GreetHandler<'_> {
     type Session = ();
 
     fn on_open(&mut self, _: &mut Connection<'_>) -> Option<()> {
-        (!self.greeter.borrow().is_exhausted()).then_some(())
+        (!self.service.is_exhausted()).then_some(())
     }
 
     fn on_data(&mut self, connection: &mut Connection<'_>, (): &mut (), input: &[u8]) -> usize {
-        send_greeting(self.greeter, connection, input, b"");
+        self.service.send_greeting(connection, input, b"");
         connection.close();
         input.len()
     }
 
     /// No byte was received, or the connection would be closed: perhaps a port check. The reply is not counted.
     fn on_eof(&mut self, connection: &mut Connection<'_>, (): &mut (), _: &[u8]) {
-        let mut greeter = self.greeter.borrow_mut();
+        let addresses = self.service.addresses(connection);
+        let mut greeter = self.service.greeter.borrow_mut();
         if let Some(number) = greeter.next_number() {
-            let addresses = addresses(&greeter, connection);
             // It fits: the outbox is empty.
             let _ = connection.send(greeter.render(number, Protocol::Tcp, addresses.as_ref(), b""));
         }
@@ -105,7 +125,7 @@ impl StreamHandler for GreetHandler<'_> {
 
     /// A request may still arrive and gets a reply, unless no greeting is left.
     fn on_drain(&mut self, connection: &mut Connection<'_>, (): &mut ()) {
-        if self.greeter.borrow().is_exhausted() {
+        if self.service.is_exhausted() {
             connection.close();
         }
     }
@@ -113,14 +133,14 @@ impl StreamHandler for GreetHandler<'_> {
 
 /// Replies without waiting for a request, then closes. Each connection counts.
 struct BannerHandler<'h> {
-    greeter: &'h RefCell<Greeter>,
+    service: Service<'h>,
 }
 
 impl StreamHandler for BannerHandler<'_> {
     type Session = ();
 
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<()> {
-        send_greeting(self.greeter, connection, b"", b"");
+        self.service.send_greeting(connection, b"", b"");
         // A refused connection closes after its outbox is sent.
         None
     }
@@ -132,12 +152,12 @@ impl StreamHandler for BannerHandler<'_> {
 
 /// Replies to each line, and stays connected.
 struct LineHandler<'h> {
-    greeter: &'h RefCell<Greeter>,
+    service: Service<'h>,
 }
 
 impl LineHandler<'_> {
     fn answer(&self, connection: &mut Connection<'_>, line: &[u8]) {
-        if !send_greeting(self.greeter, connection, line, b"\n") {
+        if !self.service.send_greeting(connection, line, b"\n") {
             connection.close();
         }
     }
@@ -147,7 +167,7 @@ impl StreamHandler for LineHandler<'_> {
     type Session = FrameDecoder;
 
     fn on_open(&mut self, _: &mut Connection<'_>) -> Option<FrameDecoder> {
-        (!self.greeter.borrow().is_exhausted()).then_some(LINES)
+        (!self.service.is_exhausted()).then_some(LINES)
     }
 
     fn on_data(&mut self, connection: &mut Connection<'_>, lines: &mut FrameDecoder, input: &[u8]) -> usize {
@@ -192,7 +212,7 @@ struct Received {
 
 /// Sends back all input, or sends nothing; its session counts the bytes.
 struct CountingHandler<'h> {
-    greeter: &'h RefCell<Greeter>,
+    service: Service<'h>,
     /// Takes input, and returns the number of bytes taken.
     take: fn(&mut Connection<'_>, &[u8]) -> usize,
     /// Ends a connection in a drain.
@@ -203,13 +223,13 @@ impl StreamHandler for CountingHandler<'_> {
     type Session = Received;
 
     fn on_open(&mut self, _: &mut Connection<'_>) -> Option<Received> {
-        (!self.greeter.borrow().is_exhausted()).then(Received::default)
+        (!self.service.is_exhausted()).then(Received::default)
     }
 
     /// Bytes that do not fit in the outbox are not taken. `on_data` gets them again when there is room.
     fn on_data(&mut self, connection: &mut Connection<'_>, received: &mut Received, input: &[u8]) -> usize {
         if received.reservation.is_none() {
-            received.reservation = self.greeter.borrow().reserve();
+            received.reservation = self.service.greeter.borrow().reserve();
         }
         if received.reservation.is_none() {
             connection.close();
@@ -218,7 +238,7 @@ impl StreamHandler for CountingHandler<'_> {
         let taken = (self.take)(connection, input);
         received.byte_count += taken as u64;
         let missing = KEPT_BYTES_MAX - received.beginning.len();
-        if missing > 0 && self.greeter.borrow().logs_events() {
+        if missing > 0 && self.service.greeter.borrow().logs_events() {
             received.beginning.extend_from_slice(&input[..taken.min(missing)]);
         }
         taken
@@ -236,11 +256,17 @@ impl StreamHandler for CountingHandler<'_> {
     /// A closed connection counts as one greeting, unless it has received no byte, like a port check.
     fn on_close(&mut self, connection: &mut Connection<'_>, mut received: Received, _: CloseReason) {
         let Some(reservation) = received.reservation.take() else { return };
-        let mut greeter = self.greeter.borrow_mut();
-        let addresses = addresses(&greeter, connection);
-        let protocol = greeter.stream_protocol(|| connection.listener());
+        let addresses = self.service.addresses(connection);
+        let mut greeter = self.service.greeter.borrow_mut();
         let Received { byte_count, beginning, .. } = &received;
-        greeter.record(reservation, protocol, connection.context(), addresses, *byte_count, beginning);
+        greeter.record(
+            reservation,
+            self.service.socket.protocol,
+            connection.context(),
+            addresses,
+            *byte_count,
+            beginning,
+        );
     }
 }
 
@@ -257,6 +283,7 @@ mod tests {
     use super::attach;
     use crate::cli::flags::serve_options::Mode;
     use crate::greeting::greeter::Greeter;
+    use crate::text::served_socket::ServedSocket;
 
     /// Far beyond what any reply takes.
     const TEST_TIMEOUT: Duration = Duration::from_secs(20);
@@ -277,7 +304,7 @@ mod tests {
         client: impl FnOnce(SocketAddr) -> T + Send,
     ) -> T {
         let mut event_loop = EventLoop::new().unwrap();
-        let handler = attach(&mut event_loop, mode, greeter);
+        let handler = attach(&mut event_loop, mode, greeter, ServedSocket::for_test());
         let listener = event_loop.listen_for(SocketAddr::from(([127, 0, 0, 1], 0)), handler).unwrap();
         let (address, stop_on_drop) = (event_loop.local_addr(listener).unwrap(), StopOnDrop(event_loop.handle()));
         thread::scope(|scope| {
@@ -421,7 +448,7 @@ mod tests {
         for mode in [Mode::Greet, Mode::Line] {
             let greeter = Greeter::for_test(mode, None, Some(1));
             let mut event_loop = EventLoop::new().unwrap();
-            let handler = attach(&mut event_loop, mode, &greeter);
+            let handler = attach(&mut event_loop, mode, &greeter, ServedSocket::for_test());
             let listener = event_loop.listen_for(SocketAddr::from(([127, 0, 0, 1], 0)), handler).unwrap();
             let mut client = connect(event_loop.local_addr(listener).unwrap());
             while event_loop.stats().connections == 0 {
@@ -442,7 +469,7 @@ mod tests {
             let greeter = Greeter::for_test(mode, None, Some(3));
             let mut event_loop = EventLoop::new().unwrap();
             greeter.borrow().set_loop(&event_loop);
-            let handler = attach(&mut event_loop, mode, &greeter);
+            let handler = attach(&mut event_loop, mode, &greeter, ServedSocket::for_test());
             let listener = event_loop.listen_for(SocketAddr::from(([127, 0, 0, 1], 0)), handler).unwrap();
             let address = event_loop.local_addr(listener).unwrap();
             let clients: Vec<TcpStream> = (0..10).map(|_| connect(address)).collect();

@@ -2,11 +2,11 @@
 //!
 //! Each one is a TCP listener, a unix listener or a bound UDP socket, in the order they were passed.
 
-use std::fs;
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixListener;
+use std::{fs, io};
 
 use listenfd::ListenFd;
 use nix::errno::Errno;
@@ -15,6 +15,7 @@ use socket2::SockRef;
 use crate::exit::{ExitError, ExitStatus, describe_io_error};
 use crate::text::bound_address::BoundAddress;
 use crate::text::escape;
+use crate::text::protocol::Protocol;
 
 /// A larger number of sockets is a mistake, and no memory is allocated for it.
 const INHERITED_SOCKETS_MAX: usize = 4096;
@@ -28,6 +29,25 @@ pub(crate) enum InheritedSocket {
     Tcp(TcpListener),
     Udp(UdpSocket),
     Unix(UnixListener, BoundAddress),
+}
+
+impl InheritedSocket {
+    pub(crate) fn protocol(&self) -> Protocol {
+        match self {
+            Self::Tcp(_) => Protocol::Tcp,
+            Self::Udp(_) => Protocol::Udp,
+            Self::Unix(..) => Protocol::Unix,
+        }
+    }
+
+    /// The address that it is bound to.
+    pub(crate) fn address(&self) -> io::Result<BoundAddress> {
+        match self {
+            Self::Tcp(listener) => Ok(listener.local_addr()?.into()),
+            Self::Udp(socket) => Ok(socket.local_addr()?.into()),
+            Self::Unix(_, address) => Ok(address.clone()),
+        }
+    }
 }
 
 /// Takes the sockets passed to this process; there are none without `LISTEN_FDS`.

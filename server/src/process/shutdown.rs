@@ -38,8 +38,9 @@ impl Shutdown {
         loops.post(move |index, context| {
             let mut kept = Vec::new();
             if keeps_connections {
-                let handler = loops_by_index.as_slice()[index].stream_handler;
-                context.for_each_connection(handler, |connection| kept.push(connection.id()));
+                for (handler, _) in &loops_by_index.as_slice()[index].listeners {
+                    context.for_each_connection(*handler, |connection| kept.push(connection.id()));
+                }
             }
             let mut delay = DelayedDrain::new(start, drain_delay, drain_timeout, kept);
             context.every(delay.next_close, move |context| delay.advance(context));

@@ -4,25 +4,16 @@
 
 use std::sync::{Arc, OnceLock};
 
-use halloo::{Context, Handle, HandlerId, ListenerId, LoopStopped};
+use halloo::{Context, Handle, HandlerId, LoopStopped};
 
-use crate::text::bound_address::BoundAddress;
+use crate::text::served_socket::ServedSocket;
 
 /// One worker's loop, for other threads.
 #[derive(Clone, Debug)]
 pub(crate) struct WorkerLoop {
     pub(crate) handle: Handle,
-    /// The handler of all its connections.
-    pub(crate) stream_handler: HandlerId,
-    /// The unix sockets among its listeners.
-    pub(crate) unix_listeners: Vec<(ListenerId, BoundAddress)>,
-}
-
-impl WorkerLoop {
-    /// The address of a listener, if it is a unix socket.
-    pub(crate) fn unix_address(&self, listener: ListenerId) -> Option<&BoundAddress> {
-        self.unix_listeners.iter().find(|(id, _)| *id == listener).map(|(_, address)| address)
-    }
+    /// Its listeners, each with the handler of its connections.
+    pub(crate) listeners: Vec<(HandlerId, Arc<ServedSocket>)>,
 }
 
 /// The loops of all workers, by number; empty until all workers listen.
@@ -53,11 +44,9 @@ impl WorkerLoops {
 
 #[cfg(test)]
 impl WorkerLoop {
-    /// A loop of a test, without connections to visit: the handler is that of another loop.
+    /// A loop of a test, without connections to visit.
     pub(crate) fn for_test(event_loop: &halloo::EventLoop<'_>) -> Self {
-        let mut other_loop = halloo::EventLoop::new().expect("there are descriptors left");
-        let stream_handler = other_loop.attach(halloo::stream(|_, input| input.len()));
-        Self { handle: event_loop.handle(), stream_handler, unix_listeners: Vec::new() }
+        Self { handle: event_loop.handle(), listeners: Vec::new() }
     }
 }
 

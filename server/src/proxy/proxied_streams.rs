@@ -274,6 +274,7 @@ mod tests {
     use crate::greeting::stream_handlers::{self, AttachStreamHandler};
     use crate::greeting::worker_counters::HeaderError;
     use crate::proxy::header_policy::HeaderPolicy;
+    use crate::text::served_socket::ServedSocket;
 
     const TEST_TIMEOUT: Duration = Duration::from_secs(20);
     const HEADER: &[u8] = b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 80\r\n";
@@ -300,7 +301,12 @@ mod tests {
             let mut event_loop = EventLoop::new().unwrap();
             let mut policy = HeaderPolicy::new(vec![trusted.parse().unwrap()], greeter);
             policy.header_timeout = header_timeout;
-            let handler = stream_handlers::attach(Attach(&mut event_loop, Rc::new(policy)), mode, greeter);
+            let handler = stream_handlers::attach(
+                Attach(&mut event_loop, Rc::new(policy)),
+                mode,
+                greeter,
+                ServedSocket::for_test(),
+            );
             let any_port = Listen::from(SocketAddr::from(([127, 0, 0, 1], 0))).peer_addr_from_handler(true);
             let listener = event_loop.listen_for(any_port, handler).unwrap();
             let client = TcpStream::connect(event_loop.local_addr(listener).unwrap()).unwrap();
@@ -532,7 +538,12 @@ mod tests {
         for trusted in ["127.0.0.1", "10.0.0.0/8"] {
             let mut event_loop = EventLoop::new().unwrap();
             let policy = Rc::new(HeaderPolicy::new(vec![trusted.parse().unwrap()], &greeter));
-            let handler = stream_handlers::attach(Attach(&mut event_loop, policy), Mode::Echo, &greeter);
+            let handler = stream_handlers::attach(
+                Attach(&mut event_loop, policy),
+                Mode::Echo,
+                &greeter,
+                ServedSocket::for_test(),
+            );
             let listen = Listen::from(SocketAddr::from(([127, 0, 0, 1], 0)));
             let listen = listen.peer_addr_from_handler(true).connections_per_source_max(2);
             let listener = event_loop.listen_for(listen, handler).unwrap();

@@ -6,11 +6,14 @@ use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use halloo::{Bind, EventLoop, HandlerId, Listen, ListenerId, SourceId, StreamHandler, connections_max_per_loop};
+use halloo::{
+    Bind, EventLoop, HandlerId, Listen, ListenerId, SourceId, StreamHandler, UdpSocketId, connections_max_per_loop,
+};
 
 use crate::admin::http_handler::ADMIN_DESCRIPTORS_MAX;
-use crate::cli::flags::serve_options::{LimitOptions, ServeOptions};
+use crate::cli::flags::serve_options::{LimitOptions, Mode, ServeOptions};
 use crate::exit::os_error;
 use crate::greeting::datagram_handler::GreetingDatagramHandler;
 use crate::greeting::greeter::Greeter;
@@ -21,6 +24,7 @@ use crate::proxy::proxied_datagrams::ProxiedDatagrams;
 use crate::proxy::proxied_streams::ProxiedStreams;
 use crate::text::bound_address::BoundAddress;
 use crate::text::protocol::Protocol;
+use crate::text::served_socket::ServedSocket;
 
 /// The default limit on UDP replies to one source per second: a person never asks that often.
 const DEFAULT_UDP_RATE: u32 = 100;
@@ -32,39 +36,47 @@ const NOTSENT_LOWAT: u32 = 128 * 1024;
 /// A socket that every worker opens. Each worker gets a duplicate of an inherited socket or a unix socket. When the
 /// last duplicate closes, the unix socket's file is removed.
 #[derive(Clone, Debug)]
-pub(crate) enum SocketSpec {
-    Tcp(Listen),
-    Udp(Bind),
-    Unix(Listen, BoundAddress),
+pub(crate) struct SocketSpec {
+    socket: Arc<ServedSocket>,
+    options: SocketOptions,
+}
+
+#[derive(Clone, Debug)]
+enum SocketOptions {
+    Listen(Listen),
+    Bind(Bind),
 }
 
 impl SocketSpec {
     /// A TCP listener, at an address or inherited.
-    pub(crate) fn tcp(socket_or_address: impl Into<Listen>, limits: &LimitOptions) -> Self {
+    pub(crate) fn tcp(socket_or_address: impl Into<Listen>, socket: ServedSocket, limits: &LimitOptions) -> Self {
         let listen = with_limits(socket_or_address.into(), limits);
-        Self::Tcp(if cfg!(target_os = "linux") { listen.tcp_notsent_lowat(NOTSENT_LOWAT) } else { listen })
+        let listen = if cfg!(target_os = "linux") { listen.tcp_notsent_lowat(NOTSENT_LOWAT) } else { listen };
+        Self { socket: Arc::new(socket), options: SocketOptions::Listen(listen) }
     }
 
     /// A listener of a unix socket, at a path or inherited.
-    pub(crate) fn unix(socket_or_path: impl Into<Listen>, address: BoundAddress, limits: &LimitOptions) -> Self {
-        Self::Unix(with_limits(socket_or_path.into(), limits), address)
+    pub(crate) fn unix(socket_or_path: impl Into<Listen>, socket: ServedSocket, limits: &LimitOptions) -> Self {
+        let listen = with_limits(socket_or_path.into(), limits);
+        Self { socket: Arc::new(socket), options: SocketOptions::Listen(listen) }
     }
 
     /// A UDP socket, at an address or inherited.
-    pub(crate) fn udp(socket_or_address: impl Into<Bind>, limits: &LimitOptions) -> Self {
+    pub(crate) fn udp(socket_or_address: impl Into<Bind>, socket: ServedSocket, limits: &LimitOptions) -> Self {
         let bind = socket_or_address.into();
-        Self::Udp(match limits.udp_rate {
+        let bind = match limits.udp_rate {
             None => bind.replies_per_source_per_second_max(DEFAULT_UDP_RATE),
             Some(0) => bind,
             Some(rate) => bind.replies_per_source_per_second_max(rate).limit_loopback(true),
-        })
+        };
+        Self { socket: Arc::new(socket), options: SocketOptions::Bind(bind) }
     }
 
-    /// A socket at an address; `only_v6` sets `IPV6_V6ONLY`.
-    pub(crate) fn for_address(protocol: Protocol, address: SocketAddr, only_v6: bool, limits: &LimitOptions) -> Self {
-        match protocol {
-            Protocol::Udp => Self::udp(address, limits),
-            Protocol::Tcp | Protocol::Unix => Self::tcp(address, limits),
+    /// A socket at the internet address that it is served at; `only_v6` sets `IPV6_V6ONLY`.
+    pub(crate) fn for_address(address: SocketAddr, socket: ServedSocket, only_v6: bool, limits: &LimitOptions) -> Self {
+        match socket.protocol {
+            Protocol::Udp => Self::udp(address, socket, limits),
+            Protocol::Tcp | Protocol::Unix => Self::tcp(address, socket, limits),
         }
         .map(|listen| listen.only_v6(only_v6), |bind| bind.only_v6(only_v6))
     }
@@ -79,20 +91,12 @@ impl SocketSpec {
         self.map(|listen| listen.reuse_port(true), |bind| bind.reuse_port(true))
     }
 
-    fn map(self, tcp: impl FnOnce(Listen) -> Listen, udp: impl FnOnce(Bind) -> Bind) -> Self {
-        match self {
-            Self::Tcp(listen) => Self::Tcp(tcp(listen)),
-            Self::Udp(bind) => Self::Udp(udp(bind)),
-            Self::Unix(..) => self,
-        }
-    }
-
-    pub(crate) const fn protocol(&self) -> Protocol {
-        match self {
-            Self::Tcp(_) => Protocol::Tcp,
-            Self::Udp(_) => Protocol::Udp,
-            Self::Unix(..) => Protocol::Unix,
-        }
+    fn map(self, listen: impl FnOnce(Listen) -> Listen, bind: impl FnOnce(Bind) -> Bind) -> Self {
+        let options = match self.options {
+            SocketOptions::Listen(options) => SocketOptions::Listen(listen(options)),
+            SocketOptions::Bind(options) => SocketOptions::Bind(bind(options)),
+        };
+        Self { options, ..self }
     }
 }
 
@@ -109,39 +113,31 @@ fn with_limits(mut listen: Listen, limits: &LimitOptions) -> Listen {
 
 /// Opens sockets on one loop, with their handlers and the worker's share of the connection limit.
 pub(crate) struct SocketOpener<'h> {
-    stream_handler: HandlerId,
-    datagram_handler: GreetingDatagramHandler<'h>,
+    mode: Mode,
+    greeter: &'h RefCell<Greeter>,
     /// Set if some clients are proxies.
     header_policy: Option<Rc<HeaderPolicy<'h>>>,
     connections_max: usize,
+    /// The listeners that are open, each with the handler of its connections.
+    listeners: RefCell<Vec<(HandlerId, Arc<ServedSocket>)>>,
 }
 
 impl<'h> SocketOpener<'h> {
     /// The opener of one worker; the first has number 1.
-    pub(crate) fn new(
-        event_loop: &mut EventLoop<'h>,
-        options: &ServeOptions,
-        greeter: &'h RefCell<Greeter>,
-        worker_number: usize,
-    ) -> Self {
+    pub(crate) fn new(options: &ServeOptions, greeter: &'h RefCell<Greeter>, worker_number: usize) -> Self {
         let (mode, trusted) = (options.replies.mode, &options.operation.proxy_protocol);
-        let header_policy = (!trusted.is_empty()).then(|| Rc::new(HeaderPolicy::new(trusted.clone(), greeter)));
-        let stream_handler = match header_policy.clone() {
-            Some(policy) => stream_handlers::attach(BehindProxies { event_loop, policy }, mode, greeter),
-            None => stream_handlers::attach(event_loop, mode, greeter),
-        };
         Self {
-            stream_handler,
-            datagram_handler: GreetingDatagramHandler { mode, greeter },
-            header_policy,
+            mode,
+            greeter,
+            header_policy: (!trusted.is_empty()).then(|| Rc::new(HeaderPolicy::new(trusted.clone(), greeter))),
             connections_max: connections_max(options, worker_number),
+            listeners: RefCell::default(),
         }
     }
 
     /// The loop of this worker, for other threads.
     pub(crate) fn worker_loop(&self, event_loop: &EventLoop<'h>) -> WorkerLoop {
-        let unix_listeners = self.datagram_handler.greeter.borrow().unix_listeners().to_vec();
-        WorkerLoop { handle: event_loop.handle(), stream_handler: self.stream_handler, unix_listeners }
+        WorkerLoop { handle: event_loop.handle(), listeners: self.listeners.borrow().clone() }
     }
 
     /// Opens a socket, and returns the address it is bound to.
@@ -150,27 +146,45 @@ impl<'h> SocketOpener<'h> {
         event_loop: &mut EventLoop<'h>,
         spec: SocketSpec,
     ) -> io::Result<(SourceId, BoundAddress)> {
-        let id = match spec {
-            SocketSpec::Tcp(listen) => self.listen(event_loop, listen)?.into(),
-            SocketSpec::Udp(bind) => match self.header_policy.clone() {
-                Some(policy) => event_loop.bind(bind, ProxiedDatagrams::new(self.datagram_handler, policy)),
-                None => event_loop.bind(bind, self.datagram_handler),
-            }
-            .map_err(os_error)?
-            .into(),
-            SocketSpec::Unix(listen, address) => {
-                let id = self.listen(event_loop, listen)?;
-                self.datagram_handler.greeter.borrow_mut().add_unix_listener(id, address.clone());
-                return Ok((id.into(), address));
-            }
+        let SocketSpec { socket, options } = spec;
+        let unix_address = socket.unix_address().cloned();
+        let id: SourceId = match options {
+            SocketOptions::Listen(listen) => self.listen(event_loop, listen, socket)?.into(),
+            SocketOptions::Bind(bind) => self.bind(event_loop, bind)?.into(),
         };
-        Ok((id, event_loop.local_addr(id).map_err(os_error)?.into()))
+        match unix_address {
+            Some(address) => Ok((id, address)),
+            None => Ok((id, event_loop.local_addr(id).map_err(os_error)?.into())),
+        }
     }
 
-    fn listen(&self, event_loop: &mut EventLoop<'h>, listen: Listen) -> io::Result<ListenerId> {
+    fn bind(&self, event_loop: &mut EventLoop<'h>, bind: Bind) -> io::Result<UdpSocketId> {
+        let handler = GreetingDatagramHandler { mode: self.mode, greeter: self.greeter };
+        match self.header_policy.clone() {
+            Some(policy) => event_loop.bind(bind, ProxiedDatagrams::new(handler, policy)),
+            None => event_loop.bind(bind, handler),
+        }
+        .map_err(os_error)
+    }
+
+    fn listen(
+        &self,
+        event_loop: &mut EventLoop<'h>,
+        listen: Listen,
+        socket: Arc<ServedSocket>,
+    ) -> io::Result<ListenerId> {
+        let (mode, greeter) = (self.mode, self.greeter);
+        let handler = match self.header_policy.clone() {
+            Some(policy) => {
+                stream_handlers::attach(BehindProxies { event_loop, policy }, mode, greeter, Arc::clone(&socket))
+            }
+            None => stream_handlers::attach(&mut *event_loop, mode, greeter, Arc::clone(&socket)),
+        };
         // The limit per source counts the real clients.
         let listen = listen.connections_max(self.connections_max).peer_addr_from_handler(self.header_policy.is_some());
-        event_loop.listen_for(listen, self.stream_handler).map_err(os_error)
+        let id = event_loop.listen_for(listen, handler).map_err(os_error)?;
+        self.listeners.borrow_mut().push((handler, socket));
+        Ok(id)
     }
 }
 
@@ -221,6 +235,7 @@ mod tests {
     use crate::cli::flags::serve_options::{LimitOptions, Mode};
     use crate::greeting::greeter::Greeter;
     use crate::text::protocol::Protocol;
+    use crate::text::served_socket::ServedSocket;
 
     const LIMITS: LimitOptions = LimitOptions {
         max_connections: None,
@@ -256,7 +271,9 @@ mod tests {
     #[test]
     fn a_limit_of_0_means_no_limit() {
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
-        let listen = |limits: &LimitOptions| format!("{:?}", SocketSpec::tcp(any_port, limits));
+        let listen = |limits: &LimitOptions| {
+            format!("{:?}", SocketSpec::tcp(any_port, (*ServedSocket::for_test()).clone(), limits))
+        };
         let with_idle_timeout = |seconds| LimitOptions { idle_timeout: Some(Duration::from_secs(seconds)), ..LIMITS };
         assert!(listen(&with_idle_timeout(7)).contains("idle_timeout: Some(7s)"), "{}", listen(&with_idle_timeout(7)));
         assert!(listen(&with_idle_timeout(0)).contains("idle_timeout: None"), "{}", listen(&with_idle_timeout(0)));
@@ -270,16 +287,17 @@ mod tests {
         let options = CommandLine::parse_from(["halloo", "--workers", "2", "--max-connections", "9"]).serve;
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
         for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let socket = |address: SocketAddr| ServedSocket { protocol, address: address.into(), given: None };
             let greeter = Greeter::for_test(Mode::Greet, None, None);
             let mut loops = [EventLoop::new().unwrap(), EventLoop::new().unwrap()];
-            let [first, second] =
-                [1, 2].map(|number| SocketOpener::new(&mut loops[number - 1], &options, &greeter, number));
+            let [first, second] = [1, 2].map(|number| SocketOpener::new(&options, &greeter, number));
             assert_eq!((first.connections_max, second.connections_max), (5, 4));
-            let spec = SocketSpec::for_address(protocol, any_port, false, &LIMITS).with_reuse_port_after_bind();
+            let spec = SocketSpec::for_address(any_port, socket(any_port), false, &LIMITS).with_reuse_port_after_bind();
             let (_, address) = first.open(&mut loops[0], spec).unwrap();
-            let spec = SocketSpec::for_address(protocol, address.socket_addr().unwrap(), false, &LIMITS);
+            let bound = address.socket_addr().unwrap();
+            let spec = SocketSpec::for_address(bound, socket(bound), false, &LIMITS);
             let mut other_loop = EventLoop::new().unwrap();
-            let other = SocketOpener::new(&mut other_loop, &options, &greeter, 1);
+            let other = SocketOpener::new(&options, &greeter, 1);
             for refused in [spec.clone(), spec.clone().with_reuse_port_after_bind()] {
                 let error = other.open(&mut other_loop, refused).unwrap_err();
                 assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);

@@ -14,9 +14,10 @@ use crate::exit::{self, ExitError, ExitStatus, describe_io_error};
 use crate::process::inherited_socket::InheritedSocket;
 use crate::serve::bind_error;
 use crate::serve::socket::{SocketOpener, SocketSpec};
-use crate::text::address::{Address, UnixPath};
+use crate::text::address::{Address, Endpoint, UnixPath};
 use crate::text::bound_address::{BoundAddress, BoundSocket};
 use crate::text::protocol::Protocol;
+use crate::text::served_socket::ServedSocket;
 
 /// The most attempts to find a port that is free for every socket of an address.
 const PORT_TRIES_MAX: usize = 16;
@@ -148,12 +149,18 @@ type OpenedSockets = Vec<(BoundSocket, SocketSpec, SourceId)>;
 impl PlanBuilder<'_, '_> {
     /// Adds a socket that is open already.
     fn add_inherited(&mut self, inherited: InheritedSocket) -> Result<(), ExitError> {
-        let spec = match inherited {
-            InheritedSocket::Tcp(socket) => SocketSpec::tcp(socket, &self.options.limits),
-            InheritedSocket::Udp(socket) => SocketSpec::udp(socket, &self.options.limits),
-            InheritedSocket::Unix(socket, address) => SocketSpec::unix(socket, address, &self.options.limits),
+        let limits = &self.options.limits;
+        let protocol = inherited.protocol();
+        let served = ServedSocket {
+            protocol,
+            address: inherited.address().map_err(|error| bind_error::for_inherited(protocol, &error))?,
+            given: None,
         };
-        let protocol = spec.protocol();
+        let spec = match inherited {
+            InheritedSocket::Tcp(socket) => SocketSpec::tcp(socket, served, limits),
+            InheritedSocket::Udp(socket) => SocketSpec::udp(socket, served, limits),
+            InheritedSocket::Unix(socket, _) => SocketSpec::unix(socket, served, limits),
+        };
         let opened = self.opener.open(self.event_loop, spec.clone());
         let (_, address) = opened.map_err(|error| bind_error::for_inherited(protocol, &error))?;
         self.push((protocol, address), spec);
@@ -175,7 +182,9 @@ impl PlanBuilder<'_, '_> {
         if let Some(mode) = self.options.listening.unix_mode {
             listen = listen.unix_mode(mode);
         }
-        let spec = SocketSpec::unix(listen, bound.1.clone(), &self.options.limits);
+        let (protocol, given) = (Protocol::Unix, Some(Endpoint::Unix(unix_path.clone())));
+        let served = ServedSocket { protocol, address: bound.1.clone(), given };
+        let spec = SocketSpec::unix(listen, served, &self.options.limits);
         self.opener
             .open(self.event_loop, spec.clone())
             .map_err(|error| bind_error::for_path(path, &error, &self.options.given.assignment("unix")))?;
@@ -245,7 +254,7 @@ impl PlanBuilder<'_, '_> {
             if port != 0 && self.plan.bound.contains(&(protocol, bind_address.into())) {
                 continue;
             }
-            match self.open_socket(protocol, bind_address) {
+            match self.open_socket(protocol, bind_address, &group.address) {
                 Ok(socket) => {
                     if !is_unicast(bind_address.ip()) {
                         log::warn!(
@@ -278,9 +287,12 @@ impl PlanBuilder<'_, '_> {
         &mut self,
         protocol: Protocol,
         address: SocketAddr,
+        given: &Address,
     ) -> io::Result<(BoundSocket, SocketSpec, SourceId)> {
         let only_v6 = self.needs_only_v6(protocol, address);
-        let spec_at = |address| SocketSpec::for_address(protocol, address, only_v6, &self.options.limits);
+        let given = Some(Endpoint::Internet(given.clone()));
+        let served = ServedSocket { protocol, address: address.into(), given };
+        let spec_at = |address| SocketSpec::for_address(address, served.clone(), only_v6, &self.options.limits);
         let first =
             if self.options.workers == 1 { spec_at(address) } else { spec_at(address).with_reuse_port_after_bind() };
         let (id, bound_address) = self.opener.open(self.event_loop, first)?;
@@ -342,10 +354,10 @@ mod tests {
         let mut loops: Vec<EventLoop<'_>> = (0..workers).map(|_| EventLoop::new().unwrap()).collect();
         let (first_loop, other_loops) = loops.split_first_mut().unwrap();
         let groups = resolve_groups(&options, false)?;
-        let opener = SocketOpener::new(first_loop, &options, &greeter, 1);
+        let opener = SocketOpener::new(&options, &greeter, 1);
         let plan = open_all(first_loop, Vec::new(), &groups, &options, &opener, &AtomicBool::new(false))?;
         for (index, event_loop) in other_loops.iter_mut().enumerate() {
-            let opener = SocketOpener::new(event_loop, &options, &greeter, index + 2);
+            let opener = SocketOpener::new(&options, &greeter, index + 2);
             open_again(event_loop, plan.clone(), &opener, index + 2)?;
         }
         Ok(plan.bound.into_iter().filter_map(|(protocol, address)| Some((protocol, address.socket_addr()?))).collect())
@@ -386,7 +398,7 @@ mod tests {
         let greeter = Greeter::for_test(Mode::Greet, None, None);
         let (mut event_loop, stop_requested) = (EventLoop::new().unwrap(), AtomicBool::new(false));
         let groups = resolve_groups(&options, false).unwrap();
-        let opener = SocketOpener::new(&mut event_loop, &options, &greeter, 1);
+        let opener = SocketOpener::new(&options, &greeter, 1);
         let mut open = || open_all(&mut event_loop, Vec::new(), &groups, &options, &opener, &stop_requested);
         assert!(open().is_err(), "there is no such folder");
         stop_requested.store(true, Ordering::SeqCst);

@@ -65,7 +65,7 @@ pub(crate) fn run(
     thread::scope(|scope| {
         let greeter = server.new_greeter(1);
         let mut event_loop = worker::new_event_loop(server, 1)?;
-        let opener = SocketOpener::new(&mut event_loop, server.options, &greeter, 1);
+        let opener = SocketOpener::new(server.options, &greeter, 1);
         let plan = socket_plan::open_all(
             &mut event_loop,
             inherited,
@@ -249,7 +249,7 @@ fn run_worker(
         let greeter = server.new_greeter(worker_number);
         let mut event_loop = worker::new_event_loop(server, worker_number)
             .map_err(|error| name_worker(server, worker_number, &error))?;
-        let opener = SocketOpener::new(&mut event_loop, server.options, &greeter, worker_number);
+        let opener = SocketOpener::new(server.options, &greeter, worker_number);
         socket_plan::open_again(&mut event_loop, plan, &opener, worker_number)?;
         let worker_loop = opener.worker_loop(&event_loop);
         let _ = message_sender.send((worker_number, WorkerMessage::Listening(worker_loop)));

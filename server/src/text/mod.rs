@@ -7,6 +7,7 @@ pub(crate) mod duration;
 pub(crate) mod escape;
 pub(crate) mod greeting_event;
 pub(crate) mod protocol;
+pub(crate) mod served_socket;
 pub(crate) mod template;
 pub(crate) mod unescape;
 
