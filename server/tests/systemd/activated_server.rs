@@ -39,6 +39,12 @@ impl Activation<'_> {
         Server::start(self.command())
     }
 
+    /// Starts a server under another program, which becomes the server, and waits for its READY line.
+    #[track_caller]
+    pub(crate) fn start_under(&self, wrapper: &[&str]) -> Server {
+        Server::start(self.command_under(wrapper))
+    }
+
     /// Starts a server without waiting.
     #[track_caller]
     pub(crate) fn spawn(&self) -> Server {
@@ -52,7 +58,12 @@ impl Activation<'_> {
     }
 
     fn command(&self) -> Command {
-        let mut command = HALLOO.command_under(&["sh", "-c", LAUNCHER], self.arguments);
+        self.command_under(&[])
+    }
+
+    fn command_under(&self, wrapper: &[&str]) -> Command {
+        let wrapper = [&["sh", "-c", LAUNCHER], wrapper].concat();
+        let mut command = HALLOO.command_under(&wrapper, self.arguments);
         command.envs(self.env.iter().copied()).env("FD_COUNT", self.sockets.len().to_string());
         let duplicate = |socket: &BorrowedFd<'_>| socket.try_clone_to_owned().expect("there are descriptors left");
         let mappings = self.sockets.iter().zip(LISTEN_FDS_START..);

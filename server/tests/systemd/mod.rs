@@ -4,6 +4,7 @@
 
 mod activated_server;
 mod activated_workers;
+mod deployed_units;
 mod invalid_inherited_sockets;
 mod notify_messages;
 mod notify_socket;

@@ -10,7 +10,6 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use socket2::{Domain, SockRef, Socket, Type};
 use support::network::streams::{GREETING, REQUEST, read_to_end, send};
 use support::network::tcp::{connect_from, request, send_request};
 use support::network::udp::{
@@ -20,6 +19,7 @@ use support::process::server::Server;
 use support::wait::{repeat_at_rate, wait_until};
 
 use crate::activated_server::{Activation, connect_accepted, idle_context_switches};
+use crate::deployed_units::unit_sockets;
 
 const RESTARTS: usize = 20;
 
@@ -38,16 +38,9 @@ enum Order {
     StartThenStop,
 }
 
-/// The backlog and the receive buffer that `systemd.socket(5)` sets with `Backlog=` and `ReceiveBuffer=`: on a busy
-/// machine a restart takes long, and the clients of that time wait in them.
+/// The sockets of the units: on a busy machine a restart takes long, and the clients of that time wait in them.
 fn sockets() -> (TcpListener, UdpSocket) {
-    let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
-    let tcp = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    tcp.bind(&any_port.into()).expect("a free port");
-    tcp.listen(4096).expect("a bound socket");
-    let udp = UdpSocket::bind(any_port).expect("a free port");
-    SockRef::from(&udp).set_recv_buffer_size(4 << 20).expect("an option of every socket");
-    (tcp.into(), udp)
+    unit_sockets(SocketAddr::from(([127, 0, 0, 1], 0)))
 }
 
 /// An address of 127.0.0.0/8, another one for each number.
