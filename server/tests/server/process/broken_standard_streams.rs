@@ -95,7 +95,7 @@ fn closed_standard_streams_do_not_stop_the_server() {
 
 /// Sends datagrams until pipe and queue are full: about 400 bytes for each, 1000 lines a second at most. Returns the
 /// number of datagrams.
-fn fill_pipes(server: SocketAddr) -> u64 {
+pub(crate) fn fill_pipes(server: SocketAddr) -> u64 {
     // UDP is served as well once TCP answers.
     assert_eq!(request(server), GREETING);
     let (client, start, mut count) = (udp_client(server), Instant::now(), 0);

@@ -1,6 +1,6 @@
 //! The process: signals, workers, standard streams.
 
-mod broken_standard_streams;
+pub(crate) mod broken_standard_streams;
 mod drain_delay;
 mod greeting_system_calls;
 mod idle_wakeups;

@@ -1,0 +1,4 @@
+//! What the server prints, in every format.
+
+mod event_schema;
+pub(crate) mod line_schema;
