@@ -61,6 +61,13 @@ impl CapturedOutput {
         complete.lines().map(str::to_owned).collect()
     }
 
+    /// The first line, if it is complete. The rest is not copied: it may be large.
+    pub fn first_line(&self) -> Option<String> {
+        let bytes = self.0.lock().expect("the lock is not poisoned");
+        let end = bytes.iter().position(|byte| *byte == b'\n')?;
+        Some(String::from_utf8(bytes[..end].to_vec()).expect("the output is valid UTF-8"))
+    }
+
     /// The number of complete lines that contain `text`.
     pub fn count_lines_with(&self, text: &str) -> usize {
         self.lines().iter().filter(|line| line.contains(text)).count()

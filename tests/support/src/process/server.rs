@@ -101,15 +101,12 @@ impl Server {
 
     /// Whether the READY line was printed.
     pub fn is_ready(&self) -> bool {
-        self.stdout
-            .lines()
-            .first()
-            .is_some_and(|line| line.starts_with("READY ") || line.contains("\"event\":\"ready\""))
+        self.stdout.first_line().is_some_and(|line| line.starts_with("READY ") || line.contains("\"event\":\"ready\""))
     }
 
     /// The READY line, which is the first.
     pub fn ready_line(&self) -> String {
-        self.stdout.lines().swap_remove(0)
+        self.stdout.first_line().expect("the READY line")
     }
 
     /// The lines after the READY line.
