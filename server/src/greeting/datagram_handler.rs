@@ -12,14 +12,31 @@ use crate::greeting::greeter::Greeter;
 use crate::text::bound_address::Addresses;
 use crate::text::protocol::Protocol;
 
-/// The handler of every UDP socket.
-#[derive(Clone, Copy)]
-pub(crate) struct GreetingDatagramHandler<'h> {
-    pub(crate) mode: Mode,
-    pub(crate) greeter: &'h RefCell<Greeter>,
+/// Sends the replies of a handler.
+pub(crate) trait DatagramOutput {
+    /// Sends a reply; false if it is refused.
+    fn reply(&self, datagram: &mut Datagram<'_>, payload: &[u8]) -> bool;
 }
 
-impl DatagramHandler for GreetingDatagramHandler<'_> {
+/// Sends replies as they are.
+#[derive(Clone, Copy)]
+pub(crate) struct DirectReplies;
+
+impl DatagramOutput for DirectReplies {
+    fn reply(&self, datagram: &mut Datagram<'_>, payload: &[u8]) -> bool {
+        datagram.reply(payload)
+    }
+}
+
+/// The handler of every UDP socket.
+#[derive(Clone, Copy)]
+pub(crate) struct GreetingDatagramHandler<'h, O> {
+    pub(crate) mode: Mode,
+    pub(crate) greeter: &'h RefCell<Greeter>,
+    pub(crate) output: O,
+}
+
+impl<O: DatagramOutput> DatagramHandler for GreetingDatagramHandler<'_, O> {
     fn on_datagram(&mut self, datagram: &mut Datagram<'_>, payload: &[u8]) {
         let mut greeter = self.greeter.borrow_mut();
         let addresses = greeter.addresses_if_needed(|| {
@@ -34,9 +51,10 @@ impl DatagramHandler for GreetingDatagramHandler<'_> {
         let Some(reservation) = greeter.reserve() else { return };
         let is_answered = match self.mode {
             Mode::Greet | Mode::Banner | Mode::Line => {
-                datagram.reply(greeter.render(reservation.number(), Protocol::Udp, addresses.as_ref(), b""))
+                let greeting = greeter.render(reservation.number(), Protocol::Udp, addresses.as_ref(), b"");
+                self.output.reply(datagram, greeting)
             }
-            Mode::Echo => datagram.reply(payload),
+            Mode::Echo => self.output.reply(datagram, payload),
             Mode::Discard => true,
         };
         // A reservation that is dropped is released.
@@ -53,7 +71,7 @@ mod tests {
 
     use halloo::{EventLoop, Turn};
 
-    use super::GreetingDatagramHandler;
+    use super::{DirectReplies, GreetingDatagramHandler};
     use crate::cli::flags::serve_options::Mode;
     use crate::greeting::greeter::Greeter;
 
@@ -67,7 +85,10 @@ mod tests {
         let greeter = Greeter::for_test(mode, greeting, greetings_max);
         let mut event_loop = EventLoop::new().unwrap();
         let socket = event_loop
-            .bind(SocketAddr::from(([127, 0, 0, 1], 0)), GreetingDatagramHandler { mode, greeter: &greeter })
+            .bind(
+                SocketAddr::from(([127, 0, 0, 1], 0)),
+                GreetingDatagramHandler { mode, greeter: &greeter, output: DirectReplies },
+            )
             .unwrap();
         let address = event_loop.local_addr(socket).unwrap();
         let send = |payload: &&str| {

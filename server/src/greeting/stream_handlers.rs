@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use halloo::framing::{Format, FrameDecoder, Frames};
-use halloo::{CloseReason, Connection, EventLoop, HandlerId, StreamHandler};
+use halloo::{CloseReason, Connection, EventLoop, HandlerId, SendError, StreamHandler};
 
 use crate::cli::flags::serve_options::Mode;
 use crate::greeting::greeter::Greeter;
@@ -30,51 +30,89 @@ impl<'h> AttachStreamHandler<'h> for &mut EventLoop<'h> {
     }
 }
 
+/// Writes the replies of a handler to its connection.
+pub(crate) trait StreamOutput {
+    /// Sends a whole message, or nothing of it.
+    fn send(&self, connection: &mut Connection<'_>, message: &[u8]) -> Result<(), SendError>;
+
+    /// Sends what fits, and returns how many bytes.
+    fn try_write(&self, connection: &mut Connection<'_>, bytes: &[u8]) -> usize;
+
+    /// Closes after the output is sent.
+    fn close(&self, connection: &mut Connection<'_>);
+}
+
+/// Writes replies as they are.
+#[derive(Clone, Copy)]
+pub(crate) struct DirectOutput;
+
+impl StreamOutput for DirectOutput {
+    fn send(&self, connection: &mut Connection<'_>, message: &[u8]) -> Result<(), SendError> {
+        connection.send(message)
+    }
+
+    fn try_write(&self, connection: &mut Connection<'_>, bytes: &[u8]) -> usize {
+        connection.try_write(bytes)
+    }
+
+    fn close(&self, connection: &mut Connection<'_>) {
+        connection.close();
+    }
+}
+
 /// Attaches the handler of a mode for one listener.
-pub(crate) fn attach<'h>(
+pub(crate) fn attach<'h, O: StreamOutput + 'h>(
     to: impl AttachStreamHandler<'h>,
     mode: Mode,
     greeter: &'h RefCell<Greeter>,
     socket: Arc<ServedSocket>,
+    output: O,
 ) -> HandlerId {
-    let service = Service { greeter, socket };
+    let service = Service { greeter, socket, output };
     match mode {
         Mode::Greet => to.attach_stream_handler(GreetHandler { service }),
         Mode::Banner => to.attach_stream_handler(BannerHandler { service }),
         Mode::Line => to.attach_stream_handler(LineHandler { service }),
         Mode::Echo => {
-            let take = |connection: &mut Connection<'_>, input: &[u8]| connection.try_write(input);
-            to.attach_stream_handler(CountingHandler { service, take, drain: |connection| connection.drain() })
+            let take = |output: &O, connection: &mut Connection<'_>, input: &[u8]| output.try_write(connection, input);
+            to.attach_stream_handler(CountingHandler { service, take, drain: |_, connection| connection.drain() })
         }
         Mode::Discard => {
-            let take = |_: &mut Connection<'_>, input: &[u8]| input.len();
-            to.attach_stream_handler(CountingHandler { service, take, drain: |connection| connection.close() })
+            let take = |_: &O, _: &mut Connection<'_>, input: &[u8]| input.len();
+            let drain = |output: &O, connection: &mut Connection<'_>| output.close(connection);
+            to.attach_stream_handler(CountingHandler { service, take, drain })
         }
     }
 }
 
-/// What every handler has: the greeter of its worker, and its listener.
-struct Service<'h> {
-    greeter: &'h RefCell<Greeter>,
-    socket: Arc<ServedSocket>,
+/// The addresses of a connection of this socket.
+pub(crate) fn addresses(socket: &ServedSocket, connection: &Connection<'_>) -> Addresses {
+    Addresses {
+        protocol: socket.protocol,
+        // The client of a unix socket has an address only from a PROXY header.
+        peer: connection.peer_addr(),
+        local: match socket.unix_address() {
+            Some(address) => Some(address.clone()),
+            None => connection.local_addr().map(BoundAddress::from),
+        },
+    }
 }
 
-impl Service<'_> {
+/// What every handler has: the greeter of its worker, its listener, and where it writes.
+struct Service<'h, O> {
+    greeter: &'h RefCell<Greeter>,
+    socket: Arc<ServedSocket>,
+    output: O,
+}
+
+impl<O: StreamOutput> Service<'_, O> {
     fn is_exhausted(&self) -> bool {
         self.greeter.borrow().is_exhausted()
     }
 
     /// The addresses of a connection, if a greeting or an event contains them.
     fn addresses(&self, connection: &Connection<'_>) -> Option<Addresses> {
-        self.greeter.borrow().addresses_if_needed(|| Addresses {
-            protocol: self.socket.protocol,
-            // The client of a unix socket has an address only from a PROXY header.
-            peer: connection.peer_addr(),
-            local: match self.socket.unix_address() {
-                Some(address) => Some(address.clone()),
-                None => connection.local_addr().map(BoundAddress::from),
-            },
-        })
+        self.greeter.borrow().addresses_if_needed(|| addresses(&self.socket, connection))
     }
 
     /// Sends one greeting in reply to `received`; false if no greeting is left.
@@ -84,7 +122,7 @@ impl Service<'_> {
         let Some(reservation) = greeter.reserve() else { return false };
         let greeting = greeter.render(reservation.number(), Protocol::Tcp, addresses.as_ref(), suffix);
         // It fits: a line is passed on only while half of the outbox is free, and the longest greeting needs less.
-        let is_sent = connection.send(greeting).is_ok();
+        let is_sent = self.output.send(connection, greeting).is_ok();
         // A reservation that is dropped is released.
         if is_sent {
             let (protocol, context) = (self.socket.protocol, connection.context());
@@ -95,11 +133,11 @@ impl Service<'_> {
 }
 
 /// Replies to the first bytes, or to EOF, then closes.
-struct GreetHandler<'h> {
-    service: Service<'h>,
+struct GreetHandler<'h, O> {
+    service: Service<'h, O>,
 }
 
-impl StreamHandler for GreetHandler<'_> {
+impl<O: StreamOutput> StreamHandler for GreetHandler<'_, O> {
     type Session = ();
 
     fn on_open(&mut self, _: &mut Connection<'_>) -> Option<()> {
@@ -108,7 +146,7 @@ impl StreamHandler for GreetHandler<'_> {
 
     fn on_data(&mut self, connection: &mut Connection<'_>, (): &mut (), input: &[u8]) -> usize {
         self.service.send_greeting(connection, input, b"");
-        connection.close();
+        self.service.output.close(connection);
         input.len()
     }
 
@@ -118,25 +156,26 @@ impl StreamHandler for GreetHandler<'_> {
         let mut greeter = self.service.greeter.borrow_mut();
         if let Some(number) = greeter.next_number() {
             // It fits: the outbox is empty.
-            let _ = connection.send(greeter.render(number, Protocol::Tcp, addresses.as_ref(), b""));
+            let greeting = greeter.render(number, Protocol::Tcp, addresses.as_ref(), b"");
+            let _ = self.service.output.send(connection, greeting);
         }
-        connection.close();
+        self.service.output.close(connection);
     }
 
     /// A request may still arrive and gets a reply, unless no greeting is left.
     fn on_drain(&mut self, connection: &mut Connection<'_>, (): &mut ()) {
         if self.service.is_exhausted() {
-            connection.close();
+            self.service.output.close(connection);
         }
     }
 }
 
 /// Replies without waiting for a request, then closes. Each connection counts.
-struct BannerHandler<'h> {
-    service: Service<'h>,
+struct BannerHandler<'h, O> {
+    service: Service<'h, O>,
 }
 
-impl StreamHandler for BannerHandler<'_> {
+impl<O: StreamOutput> StreamHandler for BannerHandler<'_, O> {
     type Session = ();
 
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<()> {
@@ -151,19 +190,19 @@ impl StreamHandler for BannerHandler<'_> {
 }
 
 /// Replies to each line, and stays connected.
-struct LineHandler<'h> {
-    service: Service<'h>,
+struct LineHandler<'h, O> {
+    service: Service<'h, O>,
 }
 
-impl LineHandler<'_> {
+impl<O: StreamOutput> LineHandler<'_, O> {
     fn answer(&self, connection: &mut Connection<'_>, line: &[u8]) {
         if !self.service.send_greeting(connection, line, b"\n") {
-            connection.close();
+            self.service.output.close(connection);
         }
     }
 }
 
-impl StreamHandler for LineHandler<'_> {
+impl<O: StreamOutput> StreamHandler for LineHandler<'_, O> {
     type Session = FrameDecoder;
 
     fn on_open(&mut self, _: &mut Connection<'_>) -> Option<FrameDecoder> {
@@ -183,7 +222,7 @@ impl StreamHandler for LineHandler<'_> {
         if let Some(line) = lines.unfinished(rest).filter(|line| !line.is_empty()) {
             self.answer(connection, line);
         }
-        connection.close();
+        self.service.output.close(connection);
     }
 
     fn on_drain(&mut self, connection: &mut Connection<'_>, _: &mut FrameDecoder) {
@@ -211,15 +250,15 @@ struct Received {
 }
 
 /// Sends back all input, or sends nothing; its session counts the bytes.
-struct CountingHandler<'h> {
-    service: Service<'h>,
+struct CountingHandler<'h, O> {
+    service: Service<'h, O>,
     /// Takes input, and returns the number of bytes taken.
-    take: fn(&mut Connection<'_>, &[u8]) -> usize,
+    take: fn(&O, &mut Connection<'_>, &[u8]) -> usize,
     /// Ends a connection in a drain.
-    drain: fn(&mut Connection<'_>),
+    drain: fn(&O, &mut Connection<'_>),
 }
 
-impl StreamHandler for CountingHandler<'_> {
+impl<O: StreamOutput> StreamHandler for CountingHandler<'_, O> {
     type Session = Received;
 
     fn on_open(&mut self, _: &mut Connection<'_>) -> Option<Received> {
@@ -232,10 +271,10 @@ impl StreamHandler for CountingHandler<'_> {
             received.reservation = self.service.greeter.borrow().reserve();
         }
         if received.reservation.is_none() {
-            connection.close();
+            self.service.output.close(connection);
             return input.len();
         }
-        let taken = (self.take)(connection, input);
+        let taken = (self.take)(&self.service.output, connection, input);
         received.byte_count += taken as u64;
         let missing = KEPT_BYTES_MAX - received.beginning.len();
         if missing > 0 && self.service.greeter.borrow().logs_events() {
@@ -244,8 +283,12 @@ impl StreamHandler for CountingHandler<'_> {
         taken
     }
 
+    fn on_eof(&mut self, connection: &mut Connection<'_>, _: &mut Received, _: &[u8]) {
+        self.service.output.close(connection);
+    }
+
     fn on_drain(&mut self, connection: &mut Connection<'_>, _: &mut Received) {
-        (self.drain)(connection);
+        (self.drain)(&self.service.output, connection);
     }
 
     /// The only note is that of the drain delay.
@@ -280,7 +323,7 @@ mod tests {
 
     use halloo::{EventLoop, Handle, Turn};
 
-    use super::attach;
+    use super::{DirectOutput, attach};
     use crate::cli::flags::serve_options::Mode;
     use crate::greeting::greeter::Greeter;
     use crate::text::served_socket::ServedSocket;
@@ -304,7 +347,7 @@ mod tests {
         client: impl FnOnce(SocketAddr) -> T + Send,
     ) -> T {
         let mut event_loop = EventLoop::new().unwrap();
-        let handler = attach(&mut event_loop, mode, greeter, ServedSocket::for_test());
+        let handler = attach(&mut event_loop, mode, greeter, ServedSocket::for_test(), DirectOutput);
         let listener = event_loop.listen_for(SocketAddr::from(([127, 0, 0, 1], 0)), handler).unwrap();
         let (address, stop_on_drop) = (event_loop.local_addr(listener).unwrap(), StopOnDrop(event_loop.handle()));
         thread::scope(|scope| {
@@ -448,7 +491,7 @@ mod tests {
         for mode in [Mode::Greet, Mode::Line] {
             let greeter = Greeter::for_test(mode, None, Some(1));
             let mut event_loop = EventLoop::new().unwrap();
-            let handler = attach(&mut event_loop, mode, &greeter, ServedSocket::for_test());
+            let handler = attach(&mut event_loop, mode, &greeter, ServedSocket::for_test(), DirectOutput);
             let listener = event_loop.listen_for(SocketAddr::from(([127, 0, 0, 1], 0)), handler).unwrap();
             let mut client = connect(event_loop.local_addr(listener).unwrap());
             while event_loop.stats().connections == 0 {
@@ -469,7 +512,7 @@ mod tests {
             let greeter = Greeter::for_test(mode, None, Some(3));
             let mut event_loop = EventLoop::new().unwrap();
             greeter.borrow().set_loop(&event_loop);
-            let handler = attach(&mut event_loop, mode, &greeter, ServedSocket::for_test());
+            let handler = attach(&mut event_loop, mode, &greeter, ServedSocket::for_test(), DirectOutput);
             let listener = event_loop.listen_for(SocketAddr::from(([127, 0, 0, 1], 0)), handler).unwrap();
             let address = event_loop.local_addr(listener).unwrap();
             let clients: Vec<TcpStream> = (0..10).map(|_| connect(address)).collect();

@@ -271,7 +271,7 @@ mod tests {
     use super::ProxiedStreams;
     use crate::cli::flags::serve_options::Mode;
     use crate::greeting::greeter::Greeter;
-    use crate::greeting::stream_handlers::{self, AttachStreamHandler};
+    use crate::greeting::stream_handlers::{self, AttachStreamHandler, DirectOutput};
     use crate::greeting::worker_counters::HeaderError;
     use crate::proxy::header_policy::HeaderPolicy;
     use crate::text::served_socket::ServedSocket;
@@ -306,6 +306,7 @@ mod tests {
                 mode,
                 greeter,
                 ServedSocket::for_test(),
+                DirectOutput,
             );
             let any_port = Listen::from(SocketAddr::from(([127, 0, 0, 1], 0))).peer_addr_from_handler(true);
             let listener = event_loop.listen_for(any_port, handler).unwrap();
@@ -543,6 +544,7 @@ mod tests {
                 Mode::Echo,
                 &greeter,
                 ServedSocket::for_test(),
+                DirectOutput,
             );
             let listen = Listen::from(SocketAddr::from(([127, 0, 0, 1], 0)));
             let listen = listen.peer_addr_from_handler(true).connections_per_source_max(2);

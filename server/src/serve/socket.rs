@@ -15,9 +15,9 @@ use halloo::{
 use crate::admin::http_handler::ADMIN_DESCRIPTORS_MAX;
 use crate::cli::flags::serve_options::{LimitOptions, Mode, ServeOptions};
 use crate::exit::os_error;
-use crate::greeting::datagram_handler::GreetingDatagramHandler;
+use crate::greeting::datagram_handler::{DirectReplies, GreetingDatagramHandler};
 use crate::greeting::greeter::Greeter;
-use crate::greeting::stream_handlers::{self, AttachStreamHandler};
+use crate::greeting::stream_handlers::{self, AttachStreamHandler, DirectOutput};
 use crate::process::worker_loops::WorkerLoop;
 use crate::proxy::header_policy::HeaderPolicy;
 use crate::proxy::proxied_datagrams::ProxiedDatagrams;
@@ -159,7 +159,7 @@ impl<'h> SocketOpener<'h> {
     }
 
     fn bind(&self, event_loop: &mut EventLoop<'h>, bind: Bind) -> io::Result<UdpSocketId> {
-        let handler = GreetingDatagramHandler { mode: self.mode, greeter: self.greeter };
+        let handler = GreetingDatagramHandler { mode: self.mode, greeter: self.greeter, output: DirectReplies };
         match self.header_policy.clone() {
             Some(policy) => event_loop.bind(bind, ProxiedDatagrams::new(handler, policy)),
             None => event_loop.bind(bind, handler),
@@ -176,9 +176,10 @@ impl<'h> SocketOpener<'h> {
         let (mode, greeter) = (self.mode, self.greeter);
         let handler = match self.header_policy.clone() {
             Some(policy) => {
-                stream_handlers::attach(BehindProxies { event_loop, policy }, mode, greeter, Arc::clone(&socket))
+                let to = BehindProxies { event_loop, policy };
+                stream_handlers::attach(to, mode, greeter, Arc::clone(&socket), DirectOutput)
             }
-            None => stream_handlers::attach(&mut *event_loop, mode, greeter, Arc::clone(&socket)),
+            None => stream_handlers::attach(&mut *event_loop, mode, greeter, Arc::clone(&socket), DirectOutput),
         };
         // The limit per source counts the real clients.
         let listen = listen.connections_max(self.connections_max).peer_addr_from_handler(self.header_policy.is_some());
