@@ -27,7 +27,6 @@ const SMALL_FILES: &[(&str, &str)] = &[
     ("server/src/process/worker_loops.rs", "what other threads reach of a worker"),
     ("server/src/serve/idle_timer.rs", "a deadline of its own, with its tests"),
     ("server/src/text/byte_size.rs", "a format of its own, with its tests"),
-    ("server/src/text/served_socket.rs", "a type that several folders name"),
     ("server/src/text/protocol.rs", "a type that every folder names"),
 ];
 

@@ -47,7 +47,7 @@ const SENDS_NO_GREETING: &str = "echo and discard send no greeting";
 const FOR_ALL_PROTOCOLS: &str = "the flag --greeting applies to all protocols";
 
 /// The contradictions of `halloo serve`.
-pub(crate) const OF_SERVE: [Contradiction<ServeOptions>; 8] = [
+pub(crate) const OF_SERVE: [Contradiction<ServeOptions>; 9] = [
     between("greeting", "mode", SENDS_NO_GREETING, |ServeOptions { replies, .. }| {
         !replies.mode.sends_greetings() && replies.greeting.is_some()
     }),
@@ -56,6 +56,9 @@ pub(crate) const OF_SERVE: [Contradiction<ServeOptions>; 8] = [
     }),
     between("udp_greeting", "mode", SENDS_NO_GREETING, |ServeOptions { replies, .. }| {
         !replies.mode.sends_greetings() && replies.udp_greeting.is_some()
+    }),
+    between("greeting_for", "mode", SENDS_NO_GREETING, |ServeOptions { replies, .. }| {
+        !replies.mode.sends_greetings() && !replies.greeting_for.is_empty()
     }),
     Contradiction {
         precedence: Precedence::SecondFlag,

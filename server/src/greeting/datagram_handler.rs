@@ -8,9 +8,10 @@ use std::cell::RefCell;
 use halloo::{Datagram, DatagramHandler};
 
 use crate::cli::flags::serve_options::Mode;
-use crate::greeting::greeter::Greeter;
+use crate::greeting::greeter::{Greeter, TemplateId};
 use crate::text::bound_address::Addresses;
 use crate::text::protocol::Protocol;
+use crate::text::served_socket::ServedSocket;
 
 /// Sends the replies of a handler.
 pub(crate) trait DatagramOutput {
@@ -28,12 +29,18 @@ impl DatagramOutput for DirectReplies {
     }
 }
 
-/// The handler of every UDP socket.
-#[derive(Clone, Copy)]
+/// The handler of one UDP socket.
 pub(crate) struct GreetingDatagramHandler<'h, O> {
-    pub(crate) mode: Mode,
-    pub(crate) greeter: &'h RefCell<Greeter>,
-    pub(crate) output: O,
+    mode: Mode,
+    greeter: &'h RefCell<Greeter>,
+    template: TemplateId,
+    output: O,
+}
+
+impl<'h, O> GreetingDatagramHandler<'h, O> {
+    pub(crate) fn new(mode: Mode, greeter: &'h RefCell<Greeter>, socket: &ServedSocket, output: O) -> Self {
+        Self { mode, greeter, template: greeter.borrow().template_of(socket), output }
+    }
 }
 
 impl<O: DatagramOutput> DatagramHandler for GreetingDatagramHandler<'_, O> {
@@ -51,7 +58,7 @@ impl<O: DatagramOutput> DatagramHandler for GreetingDatagramHandler<'_, O> {
         let Some(reservation) = greeter.reserve() else { return };
         let is_answered = match self.mode {
             Mode::Greet | Mode::Banner | Mode::Line => {
-                let greeting = greeter.render(reservation.number(), Protocol::Udp, addresses.as_ref(), b"");
+                let greeting = greeter.render(reservation.number(), self.template, addresses.as_ref(), b"");
                 self.output.reply(datagram, greeting)
             }
             Mode::Echo => self.output.reply(datagram, payload),
@@ -74,6 +81,8 @@ mod tests {
     use super::{DirectReplies, GreetingDatagramHandler};
     use crate::cli::flags::serve_options::Mode;
     use crate::greeting::greeter::Greeter;
+    use crate::text::protocol::Protocol;
+    use crate::text::served_socket::ServedSocket;
 
     /// Sends each payload from a socket of its own, and returns the replies.
     fn send_each(
@@ -84,12 +93,10 @@ mod tests {
     ) -> Vec<Option<String>> {
         let greeter = Greeter::for_test(mode, greeting, greetings_max);
         let mut event_loop = EventLoop::new().unwrap();
-        let socket = event_loop
-            .bind(
-                SocketAddr::from(([127, 0, 0, 1], 0)),
-                GreetingDatagramHandler { mode, greeter: &greeter, output: DirectReplies },
-            )
-            .unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let served = ServedSocket { protocol: Protocol::Udp, address: address.into(), given: None };
+        let socket =
+            event_loop.bind(address, GreetingDatagramHandler::new(mode, &greeter, &served, DirectReplies)).unwrap();
         let address = event_loop.local_addr(socket).unwrap();
         let send = |payload: &&str| {
             let client = UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -15,7 +15,9 @@ use crate::process::shutdown::Shutdown;
 use crate::text::bound_address::Addresses;
 use crate::text::greeting_event::GreetingEvent;
 use crate::text::protocol::Protocol;
+use crate::text::served_socket::ServedSocket;
 use crate::text::template::Template;
+use crate::text::template::greeting_for::GreetingFor;
 use crate::text::template::placeholder::{Placeholder, PlaceholderValues, read_hostname};
 
 /// Renders, numbers and records the greetings of one worker.
@@ -29,8 +31,8 @@ pub(crate) struct Greeter {
     counters: Arc<WorkerCounters>,
     /// The greeting being written, or the last one.
     buffer: Vec<u8>,
-    /// The protocol of the greeting in the buffer, if that is the same for every client.
-    cached: Option<Protocol>,
+    /// The template of the greeting in the buffer, if that is the same for every client.
+    cached: Option<TemplateId>,
     /// Whether a greeting or an event contains the addresses; stored, because each greeting needs it.
     needs_addresses: bool,
 }
@@ -41,7 +43,18 @@ pub(crate) struct GreetingTemplates {
     /// For TCP and unix sockets: a client of a unix socket may be a proxy that passes on the bytes of a TCP client.
     tcp: Template,
     udp: Template,
+    /// Those of single sockets.
+    of_sockets: Vec<GreetingFor>,
     hostname: String,
+}
+
+/// The template of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TemplateId {
+    Tcp,
+    Udp,
+    /// The greeting of single sockets at this position.
+    Socket(usize),
 }
 
 impl GreetingTemplates {
@@ -52,7 +65,7 @@ impl GreetingTemplates {
         };
         let tcp = template_or_default(&replies.tcp_greeting, "Hello, TCP Client!");
         let udp = template_or_default(&replies.udp_greeting, "Hello, UDP Client!");
-        let mut templates = Self { tcp, udp, hostname: String::new() };
+        let mut templates = Self { tcp, udp, of_sockets: replies.greetings_for(), hostname: String::new() };
         if templates.contains(Placeholder::Hostname) {
             templates.hostname = read_hostname();
         }
@@ -65,18 +78,45 @@ impl GreetingTemplates {
     }
 
     fn are_constant(&self) -> bool {
-        self.tcp.is_constant() && self.udp.is_constant()
+        self.all().all(Template::is_constant)
     }
 
     fn contains(&self, placeholder: Placeholder) -> bool {
-        self.tcp.contains(placeholder) || self.udp.contains(placeholder)
+        self.all().any(|template| template.contains(placeholder))
     }
 
-    fn for_protocol(&self, protocol: Protocol) -> &Template {
-        match protocol {
-            Protocol::Tcp | Protocol::Unix => &self.tcp,
-            Protocol::Udp => &self.udp,
+    fn all(&self) -> impl Iterator<Item = &Template> {
+        [&self.tcp, &self.udp].into_iter().chain(self.of_sockets.iter().map(|one| &one.greeting))
+    }
+
+    /// Returns an error if the name of a greeting belongs to no socket, or a socket has two.
+    pub(crate) fn check_sockets<'s>(
+        &self,
+        sockets: impl Iterator<Item = &'s ServedSocket> + Clone,
+    ) -> Result<(), String> {
+        GreetingFor::check_all(&self.of_sockets, sockets)
+    }
+
+    fn id_for(&self, socket: &ServedSocket) -> TemplateId {
+        match (GreetingFor::position_for(&self.of_sockets, socket), socket.protocol) {
+            (Some(position), _) => TemplateId::Socket(position),
+            (None, Protocol::Tcp | Protocol::Unix) => TemplateId::Tcp,
+            (None, Protocol::Udp) => TemplateId::Udp,
         }
+    }
+
+    fn get(&self, id: TemplateId) -> &Template {
+        match id {
+            TemplateId::Tcp => &self.tcp,
+            TemplateId::Udp => &self.udp,
+            TemplateId::Socket(position) => &self.of_sockets[position].greeting,
+        }
+    }
+
+    /// Whether a UDP socket of this server can have sent the datagram.
+    fn can_have_sent(&self, datagram: &[u8]) -> bool {
+        let mut of_sockets = self.of_sockets.iter().filter(|one| one.socket.is_possible_for(Protocol::Udp));
+        self.udp.matches(datagram) || of_sockets.any(|one| one.greeting.matches(datagram))
     }
 }
 
@@ -101,7 +141,7 @@ impl Greeter {
         greetings_max: Option<u64>,
     ) -> std::cell::RefCell<Self> {
         let greeting = greeting.map(|text| text.parse().unwrap());
-        let replies = ReplyOptions { mode, greeting, tcp_greeting: None, udp_greeting: None };
+        let replies = ReplyOptions { mode, greeting, tcp_greeting: None, udp_greeting: None, greeting_for: Vec::new() };
         let event_log = EventLog::new(
             crate::output::printer_thread::Printer::null(),
             crate::cli::flags::serve_options::EventStyle::Off,
@@ -165,32 +205,42 @@ impl Greeter {
         self.quota.as_ref().map_or(Some(0), |quota| quota.next_number())
     }
 
-    /// Renders the greeting with this number, followed by a suffix, which must be the same for all calls of a protocol.
+    /// The template of a socket.
+    pub(crate) fn template_of(&self, socket: &ServedSocket) -> TemplateId {
+        self.templates.id_for(socket)
+    }
+
+    /// The templates.
+    pub(crate) fn templates(&self) -> &GreetingTemplates {
+        &self.templates
+    }
+
+    /// Renders the greeting with this number, followed by a suffix, which must be the same for all calls of a template.
     pub(crate) fn render(
         &mut self,
         number: u64,
-        protocol: Protocol,
+        id: TemplateId,
         addresses: Option<&Addresses>,
         suffix: &[u8],
     ) -> &[u8] {
-        if self.cached == Some(protocol) {
+        if self.cached == Some(id) {
             return &self.buffer;
         }
         // They are missing only if no placeholder needs them.
-        let unknown = Addresses { protocol, peer: None, local: None };
+        let unknown = Addresses { protocol: Protocol::Tcp, peer: None, local: None };
         let addresses = addresses.unwrap_or(&unknown);
         let values = PlaceholderValues { addresses, number, hostname: &self.templates.hostname };
-        let template = self.templates.for_protocol(protocol);
+        let template = self.templates.get(id);
         self.buffer.clear();
         template.render(values, &mut self.buffer);
         self.buffer.extend_from_slice(suffix);
-        self.cached = Some(protocol).filter(|_| template.is_constant());
+        self.cached = Some(id).filter(|_| template.is_constant());
         &self.buffer
     }
 
-    /// Whether a datagram is itself a greeting of this server, or of one with the same template.
+    /// Whether a datagram is itself a greeting of this server, or of one with the same templates.
     pub(crate) fn is_greeting(&self, datagram: &[u8]) -> bool {
-        self.templates.udp.matches(datagram)
+        self.templates.can_have_sent(datagram)
     }
 
     /// Counts a greeting as sent and logs its event: the number of bytes received and their beginning.
@@ -217,25 +267,31 @@ impl Greeter {
 
 #[cfg(test)]
 mod tests {
-    use super::{GreetingTemplates, Protocol, ReplyOptions};
+    use super::{GreetingTemplates, ReplyOptions, TemplateId};
     use crate::cli::flags::serve_options::Mode;
 
     fn reply_options(mode: Mode, common: Option<&str>, udp: Option<&str>) -> ReplyOptions {
         let template = |text: Option<&str>| text.map(|text| text.parse().unwrap());
-        ReplyOptions { mode, greeting: template(common), tcp_greeting: None, udp_greeting: template(udp) }
+        ReplyOptions {
+            mode,
+            greeting: template(common),
+            tcp_greeting: None,
+            udp_greeting: template(udp),
+            greeting_for: Vec::new(),
+        }
     }
 
     #[test]
     fn the_default_greetings_are_those_of_the_first_programs() {
         let templates = GreetingTemplates::new(&reply_options(Mode::Greet, None, None));
-        assert!(templates.for_protocol(Protocol::Tcp).matches(b"Hello, TCP Client!"));
-        assert!(templates.for_protocol(Protocol::Udp).matches(b"Hello, UDP Client!"));
+        assert!(templates.get(TemplateId::Tcp).matches(b"Hello, TCP Client!"));
+        assert!(templates.get(TemplateId::Udp).matches(b"Hello, UDP Client!"));
     }
 
     #[test]
     fn the_greeting_of_one_protocol_replaces_the_common_one() {
         let templates = GreetingTemplates::new(&reply_options(Mode::Line, Some("both"), Some("datagram")));
-        assert!(templates.for_protocol(Protocol::Tcp).matches(b"both"));
-        assert!(templates.for_protocol(Protocol::Udp).matches(b"datagram"));
+        assert!(templates.get(TemplateId::Tcp).matches(b"both"));
+        assert!(templates.get(TemplateId::Udp).matches(b"datagram"));
     }
 }

@@ -9,11 +9,10 @@ use halloo::framing::{Format, FrameDecoder, Frames};
 use halloo::{CloseReason, Connection, EventLoop, HandlerId, SendError, StreamHandler};
 
 use crate::cli::flags::serve_options::Mode;
-use crate::greeting::greeter::Greeter;
+use crate::greeting::greeter::{Greeter, TemplateId};
 use crate::greeting::greeting_quota::Reservation;
 use crate::text::bound_address::{Addresses, BoundAddress};
 use crate::text::greeting_event::KEPT_BYTES_MAX;
-use crate::text::protocol::Protocol;
 use crate::text::served_socket::ServedSocket;
 
 /// Lines of at most 16 KiB; a longer one closes the connection.
@@ -68,7 +67,8 @@ pub(crate) fn attach<'h, O: StreamOutput + 'h>(
     socket: Arc<ServedSocket>,
     output: O,
 ) -> HandlerId {
-    let service = Service { greeter, socket, output };
+    let template = greeter.borrow().template_of(&socket);
+    let service = Service { greeter, socket, template, output };
     match mode {
         Mode::Greet => to.attach_stream_handler(GreetHandler { service }),
         Mode::Banner => to.attach_stream_handler(BannerHandler { service }),
@@ -98,10 +98,11 @@ pub(crate) fn addresses(socket: &ServedSocket, connection: &Connection<'_>) -> A
     }
 }
 
-/// What every handler has: the greeter of its worker, its listener, and where it writes.
+/// What every handler has: the greeter of its worker, its listener, the template of that, and where it writes.
 struct Service<'h, O> {
     greeter: &'h RefCell<Greeter>,
     socket: Arc<ServedSocket>,
+    template: TemplateId,
     output: O,
 }
 
@@ -120,7 +121,7 @@ impl<O: StreamOutput> Service<'_, O> {
         let addresses = self.addresses(connection);
         let mut greeter = self.greeter.borrow_mut();
         let Some(reservation) = greeter.reserve() else { return false };
-        let greeting = greeter.render(reservation.number(), Protocol::Tcp, addresses.as_ref(), suffix);
+        let greeting = greeter.render(reservation.number(), self.template, addresses.as_ref(), suffix);
         // It fits: a line is passed on only while half of the outbox is free, and the longest greeting needs less.
         let is_sent = self.output.send(connection, greeting).is_ok();
         // A reservation that is dropped is released.
@@ -156,7 +157,7 @@ impl<O: StreamOutput> StreamHandler for GreetHandler<'_, O> {
         let mut greeter = self.service.greeter.borrow_mut();
         if let Some(number) = greeter.next_number() {
             // It fits: the outbox is empty.
-            let greeting = greeter.render(number, Protocol::Tcp, addresses.as_ref(), b"");
+            let greeting = greeter.render(number, self.service.template, addresses.as_ref(), b"");
             let _ = self.service.output.send(connection, greeting);
         }
         self.service.output.close(connection);

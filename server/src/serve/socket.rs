@@ -81,6 +81,11 @@ impl SocketSpec {
         .map(|listen| listen.only_v6(only_v6), |bind| bind.only_v6(only_v6))
     }
 
+    /// The socket that it opens.
+    pub(crate) fn socket(&self) -> &ServedSocket {
+        &self.socket
+    }
+
     /// For the first of several workers: binds the port exclusively, and then shares it.
     pub(crate) fn with_reuse_port_after_bind(self) -> Self {
         self.map(|listen| listen.reuse_port_after_bind(true), |bind| bind.reuse_port_after_bind(true))
@@ -140,6 +145,14 @@ impl<'h> SocketOpener<'h> {
         WorkerLoop { handle: event_loop.handle(), listeners: self.listeners.borrow().clone() }
     }
 
+    /// Returns an error if a greeting is for a socket that is not among these, or a socket has two.
+    pub(crate) fn check_greetings<'s>(
+        &self,
+        sockets: impl Iterator<Item = &'s ServedSocket> + Clone,
+    ) -> Result<(), String> {
+        self.greeter.borrow().templates().check_sockets(sockets)
+    }
+
     /// Opens a socket, and returns the address it is bound to.
     pub(crate) fn open(
         &self,
@@ -150,7 +163,7 @@ impl<'h> SocketOpener<'h> {
         let unix_address = socket.unix_address().cloned();
         let id: SourceId = match options {
             SocketOptions::Listen(listen) => self.listen(event_loop, listen, socket)?.into(),
-            SocketOptions::Bind(bind) => self.bind(event_loop, bind)?.into(),
+            SocketOptions::Bind(bind) => self.bind(event_loop, bind, &socket)?.into(),
         };
         match unix_address {
             Some(address) => Ok((id, address)),
@@ -158,8 +171,8 @@ impl<'h> SocketOpener<'h> {
         }
     }
 
-    fn bind(&self, event_loop: &mut EventLoop<'h>, bind: Bind) -> io::Result<UdpSocketId> {
-        let handler = GreetingDatagramHandler { mode: self.mode, greeter: self.greeter, output: DirectReplies };
+    fn bind(&self, event_loop: &mut EventLoop<'h>, bind: Bind, socket: &ServedSocket) -> io::Result<UdpSocketId> {
+        let handler = GreetingDatagramHandler::new(self.mode, self.greeter, socket, DirectReplies);
         match self.header_policy.clone() {
             Some(policy) => event_loop.bind(bind, ProxiedDatagrams::new(handler, policy)),
             None => event_loop.bind(bind, handler),

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use halloo::{EventLoop, Listen, SourceId};
 
 use crate::cli::flags::serve_options::ServeOptions;
+use crate::cli::usage_error::usage_error;
 use crate::exit::{self, ExitError, ExitStatus, describe_io_error};
 use crate::process::inherited_socket::InheritedSocket;
 use crate::serve::bind_error;
@@ -77,6 +78,11 @@ pub(crate) fn open_all<'h>(
     }
     for path in options.listening.unix.iter().take_while(|_| is_wanted()) {
         builder.add_path(path)?;
+    }
+    if is_wanted() {
+        let sockets = builder.plan.specs.iter().map(SocketSpec::socket);
+        let setting = options.given.name("greeting_for").unwrap_or_default();
+        opener.check_greetings(sockets).map_err(|error| usage_error(&format!("{setting}: {error}")))?;
     }
     if let Some((connections, limit)) = options.limits.max_connections.zip(exit::descriptor_limit())
         && connections >= limit

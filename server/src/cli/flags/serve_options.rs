@@ -13,6 +13,7 @@ use crate::text::address::{Address, Endpoint, UnixPath, parse_unix_path};
 use crate::text::byte_size::parse_byte_size;
 use crate::text::duration::{parse_duration, parse_positive_duration};
 use crate::text::template::Template;
+use crate::text::template::greeting_for::{GreetingFor, GreetingsFor};
 
 /// More threads than any machine can use.
 const WORKERS_MAX: u64 = 1024;
@@ -88,6 +89,17 @@ pub(crate) struct ReplyOptions {
     /// The greeting over UDP [default: "Hello, UDP Client!"]
     #[arg(long, value_name = "TEXT", env = "HALLOO_UDP_GREETING")]
     pub(crate) udp_greeting: Option<Template>,
+    /// The greeting of single sockets, each named by its port, its address, or unix: and its path, with tcp: or udp: in
+    /// front for one protocol. It wins over the other greetings, and the more precise name over the less precise one
+    #[arg(long, value_name = "LISTENER=TEXT", env = "HALLOO_GREETING_FOR")]
+    pub(crate) greeting_for: Vec<GreetingsFor>,
+}
+
+impl ReplyOptions {
+    /// The greetings of single sockets.
+    pub(crate) fn greetings_for(&self) -> Vec<GreetingFor> {
+        self.greeting_for.iter().flat_map(|greetings| greetings.0.iter().cloned()).collect()
+    }
 }
 
 /// The limits.

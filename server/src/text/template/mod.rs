@@ -3,6 +3,7 @@
 //! A greeting has at most `GREETING_BYTES_MAX` bytes, and matching any datagram takes bounded time. A template without
 //! literal text matches nothing.
 
+pub(crate) mod greeting_for;
 pub(crate) mod placeholder;
 
 use std::str::FromStr;

@@ -4,6 +4,7 @@ mod contradictions_and_warnings;
 mod environment_variables;
 mod exit_conditions;
 mod limit_flags;
+mod listener_greetings;
 mod modes_and_placeholders;
 mod nonsense;
 mod probe_command;
