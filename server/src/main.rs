@@ -15,14 +15,16 @@
 //! | `probe` | `halloo probe`: queries to a server |
 //! | `view` | `halloo view`: reads a recording, prints its findings, writes its page |
 //! | `tour` | `halloo tour`: twelve hard cases, each with a hostile client and a broken server |
+//! | `generate` | `halloo generate`: man pages, completions, the list of flags |
 //!
 //! A folder names only folders before it, and so does the file `exit`:
 //!
-//! `leaf files -> text -> exit -> cli -> process -> output -> greeting -> proxy -> page -> record -> admin -> serve -> probe -> view -> tour`
+//! `leaf files -> text -> exit -> cli -> process -> output -> greeting -> proxy -> page -> record -> admin -> serve -> probe -> view -> tour -> generate`
 
 mod admin;
 mod cli;
 mod exit;
+mod generate;
 mod greeting;
 mod output;
 mod page;
@@ -62,14 +64,17 @@ fn run(arguments: &[OsString]) -> Result<ExitStatus, ExitError> {
         Invocation::Probe(options) => probe::run(&options),
         Invocation::View(options) => view::run(&options),
         Invocation::Tour(options) => tour::run(&options),
-        Invocation::HelpOrVersion(text) => {
-            match standard_stream::stdout().write_all(text.as_bytes()) {
-                // A reader that has closed the pipe, such as head, has read enough.
-                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                    Err(ExitError::from_io("cannot write to standard output", &error))
-                }
-                _ => Ok(ExitStatus::Success),
-            }
+        Invocation::Generate(options) => print(&generate::document(options.document)),
+        Invocation::HelpOrVersion(text) => print(&text),
+    }
+}
+
+fn print(text: &str) -> Result<ExitStatus, ExitError> {
+    match standard_stream::stdout().write_all(text.as_bytes()) {
+        // A reader that has closed the pipe, such as head, has read enough.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(ExitError::from_io("cannot write to standard output", &error))
         }
+        _ => Ok(ExitStatus::Success),
     }
 }

@@ -21,10 +21,11 @@ const TOUR: &str = include_str!("../../docs/tour/README.md");
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// The pages whose links are checked. Those of the other pages are links of rustdoc.
-const LINKED_PAGES: [&str; 10] = [
+const LINKED_PAGES: [&str; 11] = [
     "README.md",
     "SECURITY.md",
     "docs/running.md",
+    "docs/flags.md",
     "docs/operating.md",
     "examples/deploy/README.md",
     "docs/metrics.md",

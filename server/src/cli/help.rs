@@ -1,6 +1,66 @@
-//! What `-h` and `--help` print after the flags.
+//! What `-h`, `--help` and the man pages print after the flags.
 //!
-//! No line has more than 80 columns.
+//! No line has more than 80 columns. `sections` reads the texts: a line without an indent is a heading.
+
+/// Joins texts to the one that stands after the flags.
+pub(crate) fn after_flags(texts: &[&str]) -> String {
+    texts.join("\n\n")
+}
+
+/// A section of such a text.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Section<'t> {
+    /// The heading, without its colon.
+    pub(crate) heading: &'t str,
+    /// What stands below it.
+    pub(crate) blocks: Vec<Block>,
+}
+
+/// A part of a section.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Block {
+    /// Sentences. The lines are joined.
+    Paragraph(String),
+    /// A term and its explanation, which stands two spaces after it or below it with a deeper indent.
+    Term { term: String, explanation: String },
+}
+
+/// Reads the sections of a text. In a section of examples, each line begins a term.
+pub(crate) fn sections(text: &str) -> Vec<Section<'_>> {
+    let mut sections: Vec<Section<'_>> = Vec::new();
+    let mut term_indent = 0;
+    for line in text.lines().filter(|line| !line.is_empty()) {
+        let body = line.trim_start();
+        let indent = line.len() - body.len();
+        if indent == 0 {
+            sections.push(Section { heading: line.trim_end_matches(':'), blocks: Vec::new() });
+            continue;
+        }
+        let Some(Section { heading, blocks }) = sections.last_mut() else { continue };
+        match blocks.last_mut() {
+            Some(Block::Term { explanation, .. }) if indent > term_indent => add_words(explanation, body),
+            Some(Block::Paragraph(paragraph)) if !body.contains("  ") => add_words(paragraph, body),
+            _ if *heading == EXAMPLES || body.contains("  ") => {
+                let (term, explanation) = body.split_once("  ").unwrap_or((body, ""));
+                let explanation = explanation.trim_start().to_owned();
+                blocks.push(Block::Term { term: term.to_owned(), explanation });
+                term_indent = indent;
+            }
+            _ => blocks.push(Block::Paragraph(body.to_owned())),
+        }
+    }
+    sections
+}
+
+fn add_words(text: &mut String, words: &str) {
+    if !text.is_empty() {
+        text.push(' ');
+    }
+    text.push_str(words);
+}
+
+/// The heading of the examples.
+pub(crate) const EXAMPLES: &str = "Examples";
 
 /// Printed after the flags of `halloo serve`, by `-h` and `--help`.
 pub(crate) const SERVE_EXAMPLES: &str = "\
@@ -18,11 +78,19 @@ Examples:
   halloo --record run.json            every step, for halloo view and Perfetto
   halloo --record run.html            the same as a page for a browser";
 
+/// Printed after the examples of `halloo serve`, by `-h` and `--help`.
+pub(crate) const SERVE_ENVIRONMENT: &str = "\
+Environment:
+  Each flag has a variable: --udp-rate is HALLOO_UDP_RATE. The flag wins over
+  the variable, with a warning if they contradict each other. An empty variable
+  is ignored. For -v and -q the variable is a number, or true or false.";
+
 /// Printed after the flags of `halloo serve`, by `--help` only.
 pub(crate) const SERVE_NOTES: &str = "\
 Addresses and paths:
-  9000, :9000, localhost:9000, 127.0.0.1:9000, [::1]:9000, name:9000
-  The default host is localhost, the default port 8888; port 0 is any free one.
+  An address is 9000, :9000, localhost:9000, 127.0.0.1:9000, [::1]:9000 or
+  name:9000. The default host is localhost, the default port 8888; port 0 is
+  any free one.
   To serve several, repeat the flag or separate them by commas; the same for
   paths. Flags and variables add up: HALLOO_TCP adds to --listen.
   A socket file that no server uses is replaced; any other file is left alone.
@@ -33,8 +101,6 @@ Values:
   Escapes in a greeting are \\n \\r \\t \\0 \\\\ \\xNN and \\u{N}. A brace is {{ or }};
   the braces of \\u{N} are single.
   For a client of a unix socket, {peer} is the word unix and {local} the path.
-  A flag wins over its environment variable. It also wins, with a warning, over
-  a variable that contradicts it. An empty variable is ignored.
 
 Output:
   The first line on standard output is READY with every address served. In a
@@ -123,6 +189,13 @@ Examples:
   halloo probe unix:/run/halloo.sock
   halloo probe --tcp --send 'PING\\r\\n' --expect PONG 6379";
 
+/// Printed after the examples of `halloo probe`, by `-h` and `--help`.
+pub(crate) const PROBE_ENVIRONMENT: &str = "\
+Environment:
+  Each flag has a variable: --timeout is HALLOO_PROBE_TIMEOUT. The flag wins
+  over the variable, with a warning if they contradict each other. An empty
+  variable is ignored. For a flag without a value it is true or false.";
+
 /// Printed after the flags of `halloo probe`, by `--help` only.
 pub(crate) const PROBE_NOTES: &str = "\
 Output:
@@ -143,8 +216,6 @@ Values:
   and the greetings of halloo serve take the same escapes: printed text can be
   pasted there between single quotes. Write a single quote as \\x27. In a
   greeting, double the braces, except those of \\u{N}.
-  A flag wins over its environment variable. It also wins, with a warning, over
-  a variable that contradicts it. An empty variable is ignored.
 
 Names:
   The addresses of a name are tried in the resolver's order, until one accepts
@@ -152,7 +223,8 @@ Names:
   Standard error lists the addresses that failed or were silent. If all fail,
   the output line lists them.
 
-Exit status, of several results the worst (5, 3, 4, 0):
+Exit status:
+  Of several results the worst counts: 5, 3, 4, 0.
   0  every reply was right
   2  the command line is wrong
   3  refused, unreachable, or no address for the name
@@ -166,6 +238,12 @@ Examples:
   halloo view --findings run.json     print what delayed its clients
   halloo view run.json --html run.html
                                       write a page that plays the recording";
+
+/// Printed after the examples of `halloo view`, by `-h` and `--help`.
+pub(crate) const VIEW_ENVIRONMENT: &str = "\
+Environment:
+  Each flag has a variable: --findings is HALLOO_VIEW_FINDINGS, which is true
+  or false. The flag wins over the variable. An empty variable is ignored.";
 
 /// Printed after the flags of `halloo view`, by `--help` only.
 pub(crate) const VIEW_NOTES: &str = "\
@@ -197,6 +275,13 @@ Examples:
   halloo tour --against 9000 --mode line 1 6 7
                                       try three, on a server that reads lines
   halloo tour 6 --serve twin          only run the server with the mistake";
+
+/// Printed after the examples of `halloo tour`, by `-h` and `--help`.
+pub(crate) const TOUR_ENVIRONMENT: &str = "\
+Environment:
+  Each flag has a variable: --against is HALLOO_TOUR_AGAINST. The flag wins
+  over the variable, with a warning if they contradict each other. An empty
+  variable is ignored. For a flag without a value it is true or false.";
 
 /// Printed after the flags of `halloo tour`, by `--help` only.
 pub(crate) const TOUR_NOTES: &str = "\
@@ -240,3 +325,49 @@ Exit status:
      cannot be written
   5  a case failed, or none could be judged, or the server was lost;
      without --against, a server did not behave as expected";
+
+/// Printed after the flags of `halloo generate`, by `-h` and `--help`.
+pub(crate) const GENERATE_EXAMPLES: &str = "\
+Examples:
+  halloo generate man | man -l -      read the man page of the server
+  halloo generate man >/usr/share/man/man1/halloo.1
+                                      install it
+  halloo generate bash >/usr/share/bash-completion/completions/halloo
+                                      complete words in bash";
+
+/// Printed after the flags of `halloo generate`, by `--help` only.
+pub(crate) const GENERATE_NOTES: &str = "\
+Where they belong:
+  man       /usr/share/man/man1/halloo.1
+  man-...   the same folder: halloo-probe.1, halloo-view.1, halloo-tour.1
+  bash      /usr/share/bash-completion/completions/halloo
+  zsh       /usr/share/zsh/vendor-completions/_halloo
+  fish      /usr/share/fish/vendor_completions.d/halloo.fish
+
+Exit status:
+  0  the document is printed
+  1  an error while writing
+  2  the command line is wrong";
+
+#[cfg(test)]
+mod tests {
+    use super::{Block, Section, sections};
+
+    #[test]
+    fn the_text_after_the_flags_is_read_as_sections_of_paragraphs_and_terms() {
+        let text = "Examples:\n  halloo -v  more\n  halloo --tcp :9000 --udp :9001\n             two ports\n\nOutput:\n  \
+                    One line. It has\n  a result:\n    ok    right\n    dns   no name, or\n          no address\n  Then EOF.";
+        let term = |term: &str, text: &str| Block::Term { term: term.to_owned(), explanation: text.to_owned() };
+        let paragraph = |text: &str| Block::Paragraph(text.to_owned());
+        let examples = vec![term("halloo -v", "more"), term("halloo --tcp :9000 --udp :9001", "two ports")];
+        let output = vec![
+            paragraph("One line. It has a result:"),
+            term("ok", "right"),
+            term("dns", "no name, or no address"),
+            paragraph("Then EOF."),
+        ];
+        let expected =
+            [Section { heading: "Examples", blocks: examples }, Section { heading: "Output", blocks: output }];
+        assert_eq!(sections(text), expected);
+    }
+}

@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal};
 use clap::{Arg, CommandFactory, FromArgMatches};
 
 use crate::cli::contradictions::{self, OverruledVariable, overruled_variable};
+use crate::cli::flags::generate_options::GenerateOptions;
 use crate::cli::flags::probe_options::ProbeOptions;
 use crate::cli::flags::serve_options::ServeOptions;
 use crate::cli::flags::tour_options::TourOptions;
@@ -28,6 +29,8 @@ pub(crate) enum Invocation {
     View(Box<ViewOptions>),
     /// Take the tour.
     Tour(Box<TourOptions>),
+    /// Print a document about the command line.
+    Generate(GenerateOptions),
     /// Print help or version, ready-made.
     HelpOrVersion(String),
 }
@@ -56,8 +59,8 @@ enum Parsed {
 fn try_parse(arguments: &[OsString], overruled: &[OverruledVariable]) -> Result<Parsed, ExitError> {
     let is_overruled = |argument: &Arg| overruled.iter().any(|variable| argument.get_id() == variable.setting);
     let read_variable = |argument: Arg| {
-        // Users paste `--help` into reports: it shows the names of the variables without their values.
-        let argument = argument.hide_env_values(true);
+        // One sentence after the flags has the rule for their names.
+        let argument = argument.hide_env(true);
         // A value that begins with a hyphen is a wrong value, not an unknown flag. `check_values` finds known flags.
         let takes_any_value = argument.get_long().is_some() && argument.get_action().takes_values();
         let argument = argument.allow_hyphen_values(takes_any_value);
@@ -87,6 +90,7 @@ fn try_parse(arguments: &[OsString], overruled: &[OverruledVariable]) -> Result<
     warnings.extend(overruled.iter().map(|variable| variable.warning.clone()));
     let given = GivenSettings::new(command, matches);
     let (overruled, invocation) = match command_line.command {
+        Some(Command::Generate(options)) => (None, Invocation::Generate(options)),
         Some(Command::Probe(options)) => {
             let overruled = overruled_variable(&contradictions::OF_PROBE, &options, command, matches)?;
             (overruled, Invocation::Probe(Box::new(ProbeOptions { given, warnings, ..options })))
@@ -193,8 +197,22 @@ mod tests {
         let commands = std::iter::once(&command).chain(command.get_subcommands());
         let longs = commands.flat_map(clap::Command::get_arguments).filter_map(clap::Arg::get_long);
         let flags: Vec<String> = longs.map(|long| format!("--{long}")).chain(["-v".into(), "-q".into()]).collect();
-        let values =
-            ["9000", "10s", "echo", "0", "x", "serve", "probe", "view", "tour", "localhost", "--", "unix:/a", ""];
+        let values = [
+            "9000",
+            "10s",
+            "echo",
+            "0",
+            "x",
+            "serve",
+            "probe",
+            "view",
+            "tour",
+            "generate",
+            "localhost",
+            "--",
+            "unix:/a",
+            "",
+        ];
         prop_oneof![
             4 => prop::sample::select(flags.clone()),
             4 => prop::sample::select(values.map(str::to_owned).to_vec()),

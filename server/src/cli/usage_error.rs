@@ -25,7 +25,7 @@ const MESSAGE_BYTES_MAX: usize = 1024;
 const ADDRESS_FLAGS: [&str; 7] = ["-p", "-l", "--port", "--host", "--bind", "--address", "--addr"];
 
 /// The commands.
-const COMMANDS: [&str; 4] = ["serve", "probe", "view", "tour"];
+const COMMANDS: [&str; 5] = ["serve", "probe", "view", "tour", "generate"];
 
 /// A usage error with that message.
 pub(crate) fn usage_error(message: &str) -> ExitError {
@@ -65,6 +65,7 @@ impl<'a> Arguments<'a> {
             "probe" => "halloo probe --help",
             "view" => "halloo view --help",
             "tour" => "halloo tour --help",
+            "generate" => "halloo generate --help",
             _ => "halloo --help",
         }
     }
@@ -91,6 +92,11 @@ impl<'a> Arguments<'a> {
     /// The flag of this command with that name, dashes included.
     fn flag(&self, name: &str) -> Option<&Arg> {
         flag_of(self.command(), name)
+    }
+
+    /// The argument of `halloo generate`, the only one without a flag that has known values.
+    fn documents(&self) -> Option<&Arg> {
+        self.command().get_positionals().next()
     }
 
     /// Turns clap's error into a line of our own.
@@ -128,12 +134,15 @@ impl<'a> Arguments<'a> {
                                                                                    missing; write one, such as halloo \
                                                                                    view --findings run.json"
                 .to_owned(),
+            ErrorKind::MissingRequiredArgument if self.command_name() == "generate" => {
+                format!("the <DOCUMENT> is missing; write {}", self.documents().map_or_else(String::new, example))
+            }
             ErrorKind::MissingRequiredArgument => "the <ADDRESS> of the server is missing; write one, such as halloo \
                                                    probe localhost:8888"
                 .to_owned(),
             ErrorKind::TooManyValues => self.superfluous_value(flag, &format!("={value}")),
             ErrorKind::InvalidValue if value.is_empty() => {
-                let example = self.flag(flag).map_or_else(String::new, example);
+                let example = self.flag(flag).or_else(|| self.documents()).map_or_else(String::new, example);
                 let leave_out = format!("write {example}, or {LEAVE_FLAG_OUT}");
                 format!("a value is required {}; {}", self.origin(flag), self.way_out(flag, &leave_out))
             }
@@ -244,6 +253,9 @@ impl<'a> Arguments<'a> {
             _ if self.command_name() == "view" => {
                 format!("unexpected argument {shown}: one recording is read; halloo view --help lists the flags")
             }
+            _ if self.command_name() == "generate" => {
+                format!("unexpected argument {shown}: one document is printed; halloo generate --help lists them")
+            }
             _ if is_address(word) => {
                 let port = self.arguments.get(index + 1).and_then(|next| next.to_str());
                 let address = port.and_then(|port| with_port(word, port)).unwrap_or_else(|| shown.clone());
@@ -265,7 +277,7 @@ impl<'a> Arguments<'a> {
             return format!("unknown flag {shown}; did you mean --{meant}? It is written with two hyphens (-)");
         }
         if is_help && (word.starts_with('-') || self.arguments.get(2).is_some_and(|name| name != word)) {
-            return format!("unexpected argument {shown}; halloo help takes one command: serve, probe, view or tour");
+            return format!("unexpected argument {shown}; halloo help takes one command: {}", COMMANDS.join(", "));
         }
         if let Some(meant) = nearest(word, self.root.get_subcommands().map(Command::get_name)) {
             return format!("unknown command {shown}; did you mean {meant}?");
@@ -292,8 +304,9 @@ impl<'a> Arguments<'a> {
             );
         }
         format!(
-            "unknown command {shown}; the commands are serve, probe, view and tour, an address to serve is written \
-             --listen ADDRESS, and halloo --help lists all flags"
+            "unknown command {shown}; the commands are {}, an address to serve is written --listen ADDRESS, and halloo \
+             --help lists all flags",
+            COMMANDS.join(", ")
         )
     }
 

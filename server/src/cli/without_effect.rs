@@ -193,9 +193,7 @@ pub(crate) fn unknown_variables(
         let names = known.iter().filter_map(|known| known.strip_prefix(VARIABLE_PREFIX));
         match nearest(&name[VARIABLE_PREFIX.len()..], names) {
             Some(meant) => format!("{shown} has no effect: unknown variable; did you mean {VARIABLE_PREFIX}{meant}?"),
-            None => format!(
-                "{shown} has no effect: unknown variable; halloo --help and halloo probe --help list the known ones"
-            ),
+            None => format!("{shown} has no effect: unknown variable; halloo generate flags lists the known ones"),
         }
     };
     unknown.iter().map(warning).collect()
@@ -237,7 +235,7 @@ mod tests {
             ["HALLOO_MAX_CONNECTIONS_PER_SUORCE has", "did you mean HALLOO_MAX_CONNECTIONS_PER_SOURCE?"],
             ["HALLOO_PROBE_CONNECT has no effect", "did you mean HALLOO_PROBE_CONNECT_ONLY?"],
             ["HALLOO_PROBE_SEDN has no effect", "did you mean HALLOO_PROBE_SEND?"],
-            ["HALLOO_WAVE has no effect", "--help"],
+            ["HALLOO_WAVE has no effect", "halloo generate flags lists"],
         ]) {
             assert!(parts.iter().all(|part| warning.contains(part)), "{warning}");
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, PathBufValueParser, TypedValueParser};
-use clap::{ArgAction, Args, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum, ValueHint};
 
 use crate::cli::flags::values::{parse_occurrences, parse_record_path, whole_number};
 use crate::cli::trusted_source::TrustedSource;
@@ -63,7 +63,7 @@ pub(crate) struct ListenOptions {
     pub(crate) udp: Vec<Address>,
     /// Serve a unix stream socket at this path, like TCP; halloo removes its file when it exits. On Linux @NAME is an
     /// abstract name, without a file
-    #[arg(long, value_name = "PATH", env = "HALLOO_UNIX", value_delimiter = ',')]
+    #[arg(long, value_name = "PATH", env = "HALLOO_UNIX", value_delimiter = ',', value_hint = ValueHint::FilePath)]
     #[arg(value_parser = PathBufValueParser::new().try_map(parse_unix_path))]
     pub(crate) unix: Vec<UnixPath>,
     /// The permissions of the files of unix sockets, in octal. A client needs write permission: 660 for user and group,

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, PathBufValueParser, TypedValueParser};
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, ValueHint};
 
 use crate::cli::flags::values::{parse_record_path, parse_yes_or_no};
 use crate::cli::without_effect::GivenSettings;
@@ -32,7 +32,7 @@ pub(crate) struct TourOptions {
     pub(crate) json: bool,
     /// Write the recordings to this folder, which exists
     #[arg(long, value_name = "FOLDER", env = "HALLOO_TOUR_SAVE", default_value = ".")]
-    #[arg(value_parser = PathBufValueParser::new().try_map(parse_record_path))]
+    #[arg(value_parser = PathBufValueParser::new().try_map(parse_record_path), value_hint = ValueHint::DirPath)]
     pub(crate) save: PathBuf,
     /// Write each recording as a page for a browser, instead of JSON
     #[arg(long, env = "HALLOO_TOUR_HTML", value_parser = parse_yes_or_no)]

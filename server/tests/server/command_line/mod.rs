@@ -3,6 +3,7 @@
 mod contradictions_and_warnings;
 mod environment_variables;
 mod exit_conditions;
+mod generated_documents;
 mod limit_flags;
 mod listener_greetings;
 mod modes_and_placeholders;

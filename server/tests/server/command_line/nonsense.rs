@@ -72,7 +72,7 @@ fn an_unknown_command_is_answered_with_the_command_or_flag_for_it() {
     assert_usage_errors(&[
         (&["porbe", "localhost"], &["unknown command porbe; did you mean probe?"]),
         (&["server"], &["unknown command server; did you mean serve?"]),
-        (&["start"], &["unknown command start", "serve, probe, view and tour", "--listen ADDRESS"]),
+        (&["start"], &["unknown command start", "serve, probe, view, tour, generate", "--listen ADDRESS"]),
         (&["9000"], &["unknown command 9000", "--listen 9000", "halloo probe 9000"]),
         (
             &["localhost", "9000"],
@@ -93,7 +93,7 @@ fn an_unknown_command_is_answered_with_the_command_or_flag_for_it() {
         (&["probe", "localhost", "9000"], &["unexpected argument 9000", "one address", "halloo probe localhost:9000"]),
         (
             &["help", "serve", "probe"],
-            &["unexpected argument probe; halloo help takes one command: serve, probe, view or tour"],
+            &["unexpected argument probe; halloo help takes one command: serve, probe, view, tour, generate"],
         ),
         (&["help", "porbe"], &["unknown command porbe; did you mean probe?"]),
         (&["@halloo"], &["unknown command @halloo", "--unix @halloo", "halloo probe unix:@halloo"]),
@@ -264,7 +264,7 @@ fn a_long_value_is_truncated_but_the_reason_and_the_hint_are_not() {
         (vec![format!("--idle-timeout={}", text("9"))], &["--idle-timeout", "write 500ms, 10s, 2m or 0"]),
         (vec![format!("--idle-timeout=1{}", text("x"))], &["--idle-timeout", "write 500ms, 10s, 2m or 0"]),
         (vec![format!("--{}", text("x"))], &["unknown flag", "halloo --help"]),
-        (vec![text("x")], &["unknown command", "serve, probe, view and tour"]),
+        (vec![text("x")], &["unknown command", "serve, probe, view, tour, generate"]),
         (vec!["serve".to_owned(), text("x")], &["unexpected argument", "halloo --help"]),
         (
             vec!["--mode=echo".to_owned(), format!("--greeting={}", text("x").split_at(9_000).0)],
