@@ -21,7 +21,6 @@ const SMALL_FILES: &[(&str, &str)] = &[
     ("src/context/handle.rs", "a public type, most of it documentation"),
     ("src/net/io_error_class.rs", "every caller of the kernel needs it"),
     ("src/state/timestamp.rs", "the clock of all deadlines, with its tests"),
-    ("server/src/greeting/datagram_handler.rs", "the handler of a protocol, with its tests"),
     ("server/src/cli/flags/generate_options.rs", "the argument of one command"),
     ("server/src/cli/flags/view_options.rs", "the flags of one command"),
     ("server/src/cli/near_miss.rs", "a measure of its own, with its tests"),

@@ -26,6 +26,7 @@ pub(crate) fn document(document: Document) -> String {
         Document::Zsh => zsh_script::zsh_script(&commands()),
         Document::Fish => fish_script::fish_script(&commands()),
         Document::Flags => flag_list::flag_list(&commands()),
+        Document::EventSchema => include_str!("../../schemas/event.schema.json").to_owned(),
     }
 }
 

@@ -29,4 +29,6 @@ pub(crate) enum Document {
     Fish,
     /// All flags and variables, in Markdown
     Flags,
+    /// The JSON Schema of the lines of --events json
+    EventSchema,
 }

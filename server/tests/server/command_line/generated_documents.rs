@@ -41,6 +41,12 @@ fn the_list_of_flags_in_docs_is_the_one_of_the_command_line() {
 }
 
 #[test]
+fn a_schema_is_printed_as_it_is_in_the_package() {
+    let schema = include_str!("../../../schemas/event.schema.json");
+    assert!(document("event-schema") == schema, "the schema of events differs");
+}
+
+#[test]
 fn a_missing_unknown_or_second_document_is_answered_with_one_sentence() {
     assert_fails(&HALLOO.run(&["generate"]), 2, &["the <DOCUMENT> is missing; write one of man, man-probe,"]);
     assert_fails(

@@ -189,9 +189,9 @@ fn help_that_cannot_be_written_is_an_error() {
 }
 
 #[test]
-fn help_fits_the_terminal_and_has_every_flag_and_no_value_of_a_variable() {
-    const FLAGS: [&str; 2] = ["--idle-timeout <TIME>", "HALLOO_GREETING"];
-    const FLAGS_OF_PROBE: [&str; 2] = ["--connect-only", "HALLOO_PROBE_SEND"];
+fn help_fits_the_terminal_and_has_the_rule_for_variables_and_no_value_of_a_variable() {
+    const FLAGS: [&str; 2] = ["--idle-timeout <TIME>", "HALLOO_UDP_RATE"];
+    const FLAGS_OF_PROBE: [&str; 2] = ["--connect-only", "HALLOO_PROBE_TIMEOUT"];
     for columns in [80, 100] {
         for (arguments, parts) in [
             (&["--help"][..], FLAGS),
