@@ -6,6 +6,7 @@ mod dnsdist_queries;
 mod engine;
 mod foreign_servers;
 mod haproxy;
+mod kubernetes_pod;
 mod load;
 mod nginx_stream;
 mod prometheus;
