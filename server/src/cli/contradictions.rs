@@ -5,7 +5,7 @@
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
 
-use crate::cli::flags::probe_options::ProbeOptions;
+use crate::cli::flags::probe_options::{ProbeOptions, ProxySource};
 use crate::cli::flags::serve_options::{ServeOptions, WORKER_MEMORY_MIN};
 use crate::cli::flags::tour_options::TourOptions;
 use crate::cli::flags::view_options::ViewOptions;
@@ -84,7 +84,7 @@ pub(crate) const OF_SERVE: [Contradiction<ServeOptions>; 9] = [
 ];
 
 /// The contradictions of `halloo probe`.
-pub(crate) const OF_PROBE: [Contradiction<ProbeOptions>; 9] = [
+pub(crate) const OF_PROBE: [Contradiction<ProbeOptions>; 14] = [
     Contradiction {
         precedence: Precedence::Flag,
         ..between("tcp", "udp", "the flag selects one protocol only", |ProbeOptions { protocols, .. }| {
@@ -101,21 +101,41 @@ pub(crate) const OF_PROBE: [Contradiction<ProbeOptions>; 9] = [
         options.expect.is_some() && options.protocols.connect_only
     }),
     between("tcp", "address", "a unix socket uses neither TCP nor UDP", |options| {
-        options.protocols.tcp && matches!(options.address, Endpoint::Unix(_))
+        options.protocols.tcp && has_only(options, |target| matches!(target, Endpoint::Unix(_)))
     }),
     between("udp", "address", "a unix socket uses neither TCP nor UDP", |options| {
-        options.protocols.udp && matches!(options.address, Endpoint::Unix(_))
+        options.protocols.udp && has_only(options, |target| matches!(target, Endpoint::Unix(_)))
     }),
     between("ipv4", "ipv6", "together they exclude every address", |ProbeOptions { addresses, .. }| {
         addresses.ipv4 && addresses.ipv6
     }),
     between("ipv4", "address", "the address is neither a name nor IPv4", |options| {
-        options.addresses.ipv4 && excludes(&options.address, IpVersion::V4)
+        options.addresses.ipv4 && has_only(options, |target| excludes(target, IpVersion::V4))
     }),
     between("ipv6", "address", "the address is neither a name nor IPv6", |options| {
-        options.addresses.ipv6 && excludes(&options.address, IpVersion::V6)
+        options.addresses.ipv6 && has_only(options, |target| excludes(target, IpVersion::V6))
+    }),
+    between("proxy", "connect_only", "nothing is sent, so there is no header", |options| {
+        !matches!(options.proxy, None | Some(ProxySource::None)) && options.protocols.connect_only
+    }),
+    between("wait", "wait_gone", "one waits for a reply, the other for none", |ProbeOptions { repetition, .. }| {
+        repetition.wait.is_some() && repetition.wait_gone.is_some()
+    }),
+    between("count", "wait", "requests are repeated until a reply is right", |ProbeOptions { repetition, .. }| {
+        repetition.count != 1 && repetition.wait.is_some()
+    }),
+    between("count", "wait_gone", "requests are repeated until the server is gone", |options| {
+        options.repetition.count != 1 && options.repetition.wait_gone.is_some()
+    }),
+    between("expect", "wait_gone", "a server that sends any reply is not gone", |options| {
+        options.expect.is_some() && options.repetition.wait_gone.is_some()
     }),
 ];
+
+/// Whether all targets have this property. Beside others, such a target has a result of its own.
+fn has_only(options: &ProbeOptions, property: impl Fn(&Endpoint) -> bool) -> bool {
+    options.targets.iter().all(property)
+}
 
 /// The contradiction of `halloo view`.
 pub(crate) const OF_VIEW: [Contradiction<ViewOptions>; 1] =

@@ -2,7 +2,7 @@
 //!
 //! A flag wins over its variable and over one that contradicts it. Variables of another command are never read.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal};
 
 use clap::{Arg, CommandFactory, FromArgMatches};
@@ -92,6 +92,8 @@ fn try_parse(arguments: &[OsString], overruled: &[OverruledVariable]) -> Result<
     let (overruled, invocation) = match command_line.command {
         Some(Command::Generate(options)) => (None, Invocation::Generate(options)),
         Some(Command::Probe(options)) => {
+            let targets = matches.get_raw("address").into_iter().flatten().filter_map(OsStr::to_str);
+            line.check_targets(&targets.collect::<Vec<&str>>())?;
             let overruled = overruled_variable(&contradictions::OF_PROBE, &options, command, matches)?;
             (overruled, Invocation::Probe(Box::new(ProbeOptions { given, warnings, ..options })))
         }

@@ -12,7 +12,8 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Command, CommandFactory};
 
 use crate::cli::flags::CommandLine;
-use crate::cli::flags::values::{is_page, parse_occurrences};
+use crate::cli::flags::probe_options::ProxySource;
+use crate::cli::flags::values::{is_page, parse_occurrences, parse_yes_or_no};
 use crate::cli::near_miss::nearest;
 use crate::exit::{ExitError, ExitStatus};
 use crate::text::address::{Address, UNIX_PREFIX};
@@ -56,10 +57,6 @@ impl<'a> Arguments<'a> {
         COMMANDS.into_iter().find(|name| *name == self.command().get_name()).unwrap_or("serve")
     }
 
-    fn is_probe(&self) -> bool {
-        self.command_name() == "probe"
-    }
-
     fn help_command(&self) -> &'static str {
         match self.command_name() {
             "probe" => "halloo probe --help",
@@ -74,7 +71,7 @@ impl<'a> Arguments<'a> {
     pub(crate) fn check_values(&self) -> Result<(), ExitError> {
         let mut rest = self.arguments.iter().skip(1).map(|argument| argument.to_string_lossy());
         while let Some(argument) = rest.next().filter(|argument| argument != "--") {
-            let Some(flag) = self.flag(&argument).filter(|flag| flag.get_action().takes_values()) else { continue };
+            let Some(flag) = self.flag(&argument).filter(|flag| needs_value(flag)) else { continue };
             let Some(value) = rest.next() else { break };
             if self.flag(value.split('=').next().unwrap_or_default()).is_some() {
                 let shown = escape::excerpt(&value);
@@ -147,6 +144,9 @@ impl<'a> Arguments<'a> {
                 format!("a value is required {}; {}", self.origin(flag), self.way_out(flag, &leave_out))
             }
             ErrorKind::InvalidValue => self.unknown_value(error, flag, text(ContextKind::InvalidValue)),
+            ErrorKind::ValueValidation if self.flag_before_yes_or_no(flag, &value).is_some() => {
+                self.superfluous_value(self.flag_before_yes_or_no(flag, &value).unwrap_or_default(), &value)
+            }
             ErrorKind::ValueValidation => {
                 let reason = error.source().map_or_else(String::new, ToString::to_string);
                 let is_quoted = |quote| value.len() > 1 && value.starts_with(quote) && value.ends_with(quote);
@@ -156,6 +156,39 @@ impl<'a> Arguments<'a> {
             }
             _ => error.to_string().lines().next().unwrap_or_default().replace("error: ", ""),
         })
+    }
+
+    /// The flag without a value before a word for yes or no, which was parsed as the address of a probe.
+    fn flag_before_yes_or_no(&self, argument: &str, word: &str) -> Option<&str> {
+        let index = self.arguments.iter().position(|argument| argument == word)?;
+        let previous = self.arguments[index.checked_sub(1)?].to_str()?;
+        let is_flag = self.flag(previous).is_some_and(|flag| !flag.get_action().takes_values());
+        (argument == "<ADDRESS>" && is_flag && parse_yes_or_no(word).is_ok()).then_some(previous)
+    }
+
+    /// Returns an error for two words of the probe that are more likely one: a host and its port, or `--proxy` and its
+    /// source.
+    pub(crate) fn check_targets(&self, targets: &[&str]) -> Result<(), ExitError> {
+        for pair in targets.windows(2) {
+            if let Some(address) = with_port(pair[0], pair[1]) {
+                let shown = escape::excerpt(pair[1]);
+                return Err(usage_error(&format!(
+                    "unexpected argument {shown}; put a colon before a port, as in halloo probe {address}; a second \
+                     server is written localhost:{shown}"
+                )));
+            }
+        }
+        let after_proxy = self.arguments.windows(2).find(|pair| pair[0] == "--proxy").and_then(|pair| pair[1].to_str());
+        match after_proxy {
+            Some(word) if targets.len() > 1 && word.parse::<ProxySource>().is_ok() => {
+                let shown = escape::excerpt(word);
+                Err(usage_error(&format!(
+                    "unexpected argument {shown}; write --proxy={shown} for the client in the header, or --proxy after \
+                     the addresses"
+                )))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn unknown_flag(&self, flag: &str) -> String {
@@ -239,18 +272,12 @@ impl<'a> Arguments<'a> {
         {
             return format!("unexpected argument {shown}; put a colon before the port: write {flag} {address}");
         }
-        match word.parse::<u16>() {
-            Ok(port) if self.is_probe() => format!(
-                "unexpected argument {shown}: the probe asks one address; put a colon before the port, as in halloo \
-                probe localhost:{port}"
-            ),
-            _ if self.is_probe() => {
-                format!("unexpected argument {shown}: the probe asks one address; halloo probe --help lists the flags")
-            }
-            _ if self.command_name() == "view" && is_page(Path::new(word)) => {
+        match self.command_name() {
+            "probe" => format!("unexpected argument {shown}; halloo probe --help lists the flags"),
+            "view" if is_page(Path::new(word)) => {
                 format!("unexpected argument {shown}: a page is written with a flag; write --html {shown}")
             }
-            _ if self.command_name() == "view" => {
+            "view" => {
                 format!("unexpected argument {shown}: one recording is read; halloo view --help lists the flags")
             }
             _ if self.command_name() == "generate" => {
@@ -404,6 +431,11 @@ fn value_name(argument: &Arg) -> &str {
     argument.get_value_names().and_then(|names| names.first()).map_or("", |name| name.as_str())
 }
 
+/// Whether the next argument is the value of this flag.
+fn needs_value(argument: &Arg) -> bool {
+    argument.get_action().takes_values() && !argument.is_require_equals_set()
+}
+
 /// An example of a flag with its value.
 fn example(argument: &Arg) -> String {
     let values: Vec<String> = argument.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
@@ -416,6 +448,7 @@ fn example(argument: &Arg) -> String {
         "FILE" => "run.json",
         "OUT" => "run.html",
         "FOLDER" => "recordings",
+        "SOURCE" => "192.0.2.7",
         "MODE" => "660",
         "SIZE" => "64MiB",
         "TEXT" => "'Hello!'",

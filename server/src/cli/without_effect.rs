@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
 
+use crate::cli::flags::probe_options::{ProbeOptions, ProbeRepetition};
 use crate::cli::flags::serve_options::{Mode, ServeOptions};
 use crate::cli::flags::tour_options::TourOptions;
 use crate::cli::near_miss::nearest;
@@ -159,6 +160,20 @@ pub(crate) fn tour_settings_without_effect(options: &TourOptions) -> Vec<String>
         ("save", is_recording, without_recording),
         ("html", is_recording, without_recording),
         ("json", !is_serving, "with --serve, the server prints only READY"),
+    ];
+    let unmet = conditions.into_iter().filter(|(_, is_met, _)| !is_met);
+    unmet
+        .filter_map(|(setting, _, cause)| Some(format!("{} has no effect: {cause}", options.given.name(setting)?)))
+        .collect()
+}
+
+/// A line for each setting of the probe that has no effect.
+pub(crate) fn probe_settings_without_effect(options: &ProbeOptions, has_udp: bool) -> Vec<String> {
+    let ProbeRepetition { count, wait, wait_gone, .. } = options.repetition;
+    let is_repeated = count != 1 || wait.is_some() || wait_gone.is_some();
+    let conditions = [
+        ("retries", has_udp && !options.protocols.connect_only, "only a request over UDP is sent again"),
+        ("interval", is_repeated, "one request is sent; add --count N"),
     ];
     let unmet = conditions.into_iter().filter(|(_, is_met, _)| !is_met);
     unmet

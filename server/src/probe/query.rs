@@ -5,15 +5,19 @@
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::errno::Errno;
 use nix::net::if_::if_indextoname;
 use nix::poll::PollFlags;
+use proxy_header::Protocol;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::exit::{ExitStatus, describe_io_error};
-use crate::probe::race::{Race, race};
+use crate::cli::flags::probe_options::ProxySource;
+use crate::exit::describe_io_error;
+use crate::probe::proxy_prefix::proxy_prefix;
+use crate::probe::query_result::{Outcome, Presence, QueryResult, Reply};
+use crate::probe::race::{Race, Resend, race};
 use crate::text::address::{UnixPath, describe_unknown_zone, lacks_zone};
 use crate::text::duration::format_duration;
 use crate::text::escape;
@@ -39,61 +43,12 @@ pub(crate) struct Query<'a> {
     pub(crate) expect: Option<&'a [u8]>,
     /// When the query was started.
     pub(crate) started: Instant,
-    /// How long the reply may take.
+    /// How long the reply may take, over UDP all tries together.
     pub(crate) timeout: Duration,
-}
-
-/// The result of a query.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct QueryResult {
-    pub(crate) outcome: Outcome,
-    /// The address that the result is about, if it is about one only.
-    pub(crate) address: Option<SocketAddr>,
-    /// From the start to the last byte of the reply, or to the failure.
-    pub(crate) elapsed: Duration,
-    /// Printable: the whole reply, or what happened instead.
-    pub(crate) text: String,
-    /// Other events of the query: addresses that failed before, a reset after the reply.
-    pub(crate) notes: Vec<String>,
-}
-
-/// How a query ended, the most severe outcome last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Outcome {
-    Ok,
-    Timeout,
-    Refused,
-    Unreachable,
-    Dns,
-    Resolver,
-    Mismatch,
-    Reset,
-}
-
-impl Outcome {
-    /// The word that is printed.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Refused => "refused",
-            Self::Timeout => "timeout",
-            Self::Unreachable => "unreachable",
-            Self::Dns => "dns",
-            Self::Resolver => "resolver",
-            Self::Mismatch => "mismatch",
-            Self::Reset => "reset",
-        }
-    }
-
-    /// What it means for the exit status.
-    pub(crate) const fn status(self) -> ExitStatus {
-        match self {
-            Self::Ok => ExitStatus::Success,
-            Self::Refused | Self::Unreachable | Self::Dns | Self::Resolver => ExitStatus::Unavailable,
-            Self::Timeout => ExitStatus::TimedOut,
-            Self::Mismatch | Self::Reset => ExitStatus::Mismatch,
-        }
-    }
+    /// How often a datagram is sent again if no reply comes.
+    pub(crate) retries: u32,
+    /// The client in the PROXY header before the request.
+    pub(crate) proxy: ProxySource,
 }
 
 /// How the server ended the stream.
@@ -111,16 +66,32 @@ impl Query<'_> {
             Err(error) if self.send.is_none() && is_reset(&error) => Ok(Some(())),
             result => result,
         };
-        let connected = race(addresses, self.deadline(), PollFlags::POLLOUT, start_tcp, finish);
+        let connected = race(addresses, self.deadline(), PollFlags::POLLOUT, None, start_tcp, finish);
         self.decide(connected, "no connection", |stream, ()| self.run_stream(stream))
     }
 
-    /// Asks over UDP. The first datagram from any of the addresses is the reply.
+    /// Asks over UDP. The first datagram from any of the addresses, whichever try it is for, is the reply.
     pub(crate) fn run_udp(&self, addresses: &[SocketAddr]) -> QueryResult {
-        let question = self.send.unwrap_or_default();
-        let answered =
-            race(addresses, self.deadline(), PollFlags::POLLIN, |address| start_udp(address, question), finish_udp);
-        self.decide(answered, "no reply", |_, datagram| self.reply_result(&datagram, self.started.elapsed(), None))
+        let send = |mut socket: &Socket| {
+            let prefix = proxy_prefix(self.proxy, Protocol::Datagram, socket)?;
+            socket.write(&[&prefix, self.send.unwrap_or_default()].concat()).map(drop)
+        };
+        let start = |address| {
+            let socket = connect_udp(address)?;
+            send(&socket)?;
+            Ok(socket)
+        };
+        let interval = self.timeout.saturating_sub(self.started.elapsed()) / (self.retries + 1);
+        let resend = Resend { interval, count: self.retries, send: &send };
+        let answered = race(addresses, self.deadline(), PollFlags::POLLIN, Some(resend), start, finish_udp);
+        let tries = answered.as_ref().map_or(1, |race| race.tries);
+        let mut result =
+            self.decide(answered, "no reply", |_, datagram| self.reply_result(datagram, self.started.elapsed(), None));
+        result.tries = tries;
+        if tries > 1 && result.reply.is_some() {
+            result.notes.push(format!("the reply came after {tries} requests"));
+        }
+        result
     }
 
     /// Asks at a unix socket.
@@ -151,7 +122,7 @@ impl Query<'_> {
         missing: &str,
         result_of: impl FnOnce(Socket, T) -> QueryResult,
     ) -> QueryResult {
-        let Race { tried, winner } = match race {
+        let Race { tried, winner, .. } = match race {
             Ok(race) => race,
             Err(error) => return self.error_result(&error, missing),
         };
@@ -177,7 +148,9 @@ impl Query<'_> {
         let has_outcome = |outcome: &Outcome| failures.iter().any(|(_, failure)| failure.outcome == *outcome);
         let outcome = [Outcome::Reset, Outcome::Refused, Outcome::Timeout].into_iter().find(has_outcome);
         let texts = failures.iter().map(|(address, failure)| format!("{address} {}", failure.text));
-        self.result(outcome.unwrap_or(Outcome::Unreachable), texts.collect::<Vec<_>>().join("; "))
+        let presences: Vec<Presence> = failures.iter().map(|(_, failure)| failure.presence).collect();
+        let result = self.result(outcome.unwrap_or(Outcome::Unreachable), texts.collect::<Vec<_>>().join("; "));
+        QueryResult { presence: common_presence(&presences), ..result }
     }
 
     /// The result of an address that failed.
@@ -210,13 +183,25 @@ impl Query<'_> {
 
     /// A result at this moment.
     pub(crate) fn result(&self, outcome: Outcome, text: impl Into<String>) -> QueryResult {
-        let (elapsed, text) = (self.started.elapsed(), text.into());
-        QueryResult { outcome, address: None, elapsed, text, notes: Vec::new() }
+        QueryResult {
+            outcome,
+            time: SystemTime::now(),
+            address: None,
+            elapsed: self.started.elapsed(),
+            text: text.into(),
+            reply: None,
+            tries: 1,
+            presence: outcome.presence(),
+            notes: Vec::new(),
+        }
     }
 
     /// The result of a query that has timed out; `missing` is what did not arrive.
     pub(crate) fn timeout_result(&self, missing: &str) -> QueryResult {
-        self.result(Outcome::Timeout, format!("{missing} within {}", format_duration(self.timeout)))
+        let text = format!("{missing} within {}", format_duration(self.timeout));
+        // A server that accepts connections is there, even if it does not reply.
+        let presence = if missing == NO_REPLY { Presence::Present } else { Presence::Absent };
+        QueryResult { presence, ..self.result(Outcome::Timeout, text) }
     }
 
     fn deadline(&self) -> Instant {
@@ -232,7 +217,8 @@ impl Query<'_> {
     }
 
     fn exchange(&self, mut stream: Socket, question: &[u8]) -> io::Result<QueryResult> {
-        let end = self.write_question(&mut stream, question)?;
+        let prefix = proxy_prefix(self.proxy, Protocol::Stream, &stream)?;
+        let end = self.write_question(&mut stream, &[&prefix, question].concat())?;
         self.read_reply(&mut stream, end)
     }
 
@@ -261,7 +247,7 @@ impl Query<'_> {
             };
             stream.set_read_timeout(Some(self.silence_max(&received, time_left)))?;
             match stream.read(&mut chunk) {
-                Ok(0) => return Ok(self.reply_result(&received, elapsed, Some(end))),
+                Ok(0) => return Ok(self.reply_result(received, elapsed, Some(end))),
                 Ok(count) => {
                     received.extend_from_slice(&chunk[..count]);
                     elapsed = self.started.elapsed();
@@ -269,7 +255,7 @@ impl Query<'_> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if is_timeout(&error) => break,
                 Err(error) if is_reset(&error) => {
-                    return Ok(self.reply_result(&received, elapsed, Some(StreamEnd::Reset)));
+                    return Ok(self.reply_result(received, elapsed, Some(StreamEnd::Reset)));
                 }
                 Err(error) => return Err(error),
             }
@@ -277,7 +263,7 @@ impl Query<'_> {
         if received.is_empty() {
             return Ok(self.silence_result());
         }
-        Ok(self.reply_result(&received, elapsed, None))
+        Ok(self.reply_result(received, elapsed, None))
     }
 
     /// How long to wait for the next bytes of a reply.
@@ -302,18 +288,21 @@ impl Query<'_> {
     }
 
     /// The result for a reply, and for the end of the stream after it.
-    fn reply_result(&self, received: &[u8], elapsed: Duration, end: Option<StreamEnd>) -> QueryResult {
-        let is_match = self.expect.is_none_or(|expected| contains(received, expected));
+    fn reply_result(&self, received: Vec<u8>, elapsed: Duration, end: Option<StreamEnd>) -> QueryResult {
+        let is_match = self.expect.is_none_or(|expected| contains(&received, expected));
         let (outcome, text) = match end {
             Some(StreamEnd::Eof) if received.is_empty() => (Outcome::Mismatch, "closed without a reply".to_owned()),
             Some(StreamEnd::Reset) if received.is_empty() => (Outcome::Reset, RESET_BEFORE_REPLY.to_owned()),
-            _ if is_match => (Outcome::Ok, escape::whole(received)),
-            Some(StreamEnd::Reset) => (Outcome::Reset, escape::whole(received)),
-            _ => (Outcome::Mismatch, escape::whole(received)),
+            _ if is_match => (Outcome::Ok, escape::whole(&received)),
+            Some(StreamEnd::Reset) => (Outcome::Reset, escape::whole(&received)),
+            _ => (Outcome::Mismatch, escape::whole(&received)),
         };
         let is_reset_behind_answer = end == Some(StreamEnd::Reset) && outcome == Outcome::Ok;
         let notes = is_reset_behind_answer.then(|| "connection reset by peer after the reply".to_owned());
-        QueryResult { elapsed, notes: notes.into_iter().collect(), ..self.result(outcome, text) }
+        let is_missing = end.is_some() && received.is_empty();
+        let is_truncated = received.len() >= REPLY_BYTES_MAX;
+        let reply = (!is_missing).then_some(Reply { bytes: received, is_truncated });
+        QueryResult { elapsed, reply, notes: notes.into_iter().collect(), ..self.result(outcome, text) }
     }
 
     fn error_result(&self, error: &io::Error, missing: &str) -> QueryResult {
@@ -321,7 +310,10 @@ impl Query<'_> {
             io::ErrorKind::ConnectionRefused => self.result(Outcome::Refused, describe_io_error(error)),
             _ if is_reset(error) => self.result(Outcome::Reset, RESET_BEFORE_REPLY),
             _ if is_timeout(error) => self.timeout_result(missing),
-            _ => self.result(Outcome::Unreachable, describe_io_error(error)),
+            _ => {
+                let presence = if is_absence(error) { Presence::Absent } else { Presence::Unknown };
+                QueryResult { presence, ..self.result(Outcome::Unreachable, describe_io_error(error)) }
+            }
         }
     }
 }
@@ -355,13 +347,12 @@ fn finish_tcp(socket: &Socket) -> io::Result<Option<()>> {
     Ok(Some(()))
 }
 
-fn start_udp(address: SocketAddr, question: &[u8]) -> io::Result<Socket> {
+fn connect_udp(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
     socket.set_nonblocking(true)?;
     // A connected socket receives from this address only, and gets an error if no socket is there.
     socket.connect(&address.into())?;
     refuse_self_connect(&socket)?;
-    socket.send(question)?;
     Ok(socket)
 }
 
@@ -402,6 +393,29 @@ fn is_reset(error: &io::Error) -> bool {
     )
 }
 
+/// What several failures show together.
+fn common_presence(presences: &[Presence]) -> Presence {
+    match presences {
+        _ if presences.contains(&Presence::Present) => Presence::Present,
+        _ if presences.contains(&Presence::Unknown) => Presence::Unknown,
+        _ => Presence::Absent,
+    }
+}
+
+/// Whether an error shows that no server is there. Others are about this machine, such as its limit on descriptors.
+fn is_absence(error: &io::Error) -> bool {
+    const ERRNOS: [Errno; 7] = [
+        Errno::EHOSTUNREACH,
+        Errno::EHOSTDOWN,
+        Errno::ENETUNREACH,
+        Errno::ENETDOWN,
+        Errno::ENODEV,
+        Errno::ENOENT,
+        Errno::ENOTDIR,
+    ];
+    error.raw_os_error().is_some_and(|errno| ERRNOS.contains(&Errno::from_raw(errno)))
+}
+
 /// A timeout of a socket is either kind, depending on the system.
 fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
@@ -415,10 +429,14 @@ mod tests {
     use std::thread::{self, JoinHandle};
     use std::time::{Duration, Instant};
 
+    use nix::errno::Errno;
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use socket2::{Domain, SockRef, Socket, Type};
 
-    use super::{ExitStatus, Outcome, Query, QueryResult, REPLY_IDLE_TIMEOUT, finish_tcp, refuse_self_connect};
+    use super::{
+        Outcome, Presence, ProxySource, Query, QueryResult, REPLY_IDLE_TIMEOUT, finish_tcp, is_absence,
+        refuse_self_connect,
+    };
 
     /// Far beyond what any reply takes.
     const LONG_TIMEOUT: Duration = Duration::from_secs(20);
@@ -433,7 +451,8 @@ mod tests {
 
     fn query(expect: Option<&'static str>, timeout: Duration) -> Query<'static> {
         let expect = expect.map(str::as_bytes);
-        Query { send: Some(b"Hello, TCP Server!\n"), expect, started: Instant::now(), timeout }
+        let (started, send) = (Instant::now(), Some(&b"Hello, TCP Server!\n"[..]));
+        Query { send, expect, started, timeout, retries: 0, proxy: ProxySource::None }
     }
 
     fn outcome_and_text(result: &QueryResult) -> (Outcome, &str) {
@@ -443,17 +462,6 @@ mod tests {
     /// Keeps the connection open until the client closes it.
     fn wait_for_end(mut stream: TcpStream) {
         let _ = stream.read_to_end(&mut Vec::new());
-    }
-
-    #[test]
-    fn the_worst_answer_decides_the_exit_status() {
-        let worst = |outcomes: &[Outcome]| outcomes.iter().max().unwrap().status();
-        assert_eq!(worst(&[Outcome::Ok, Outcome::Ok]), ExitStatus::Success);
-        assert_eq!(worst(&[Outcome::Timeout, Outcome::Ok]), ExitStatus::TimedOut);
-        for unavailable in [Outcome::Refused, Outcome::Unreachable, Outcome::Dns] {
-            assert_eq!(worst(&[unavailable, Outcome::Timeout]), ExitStatus::Unavailable);
-            assert_eq!(worst(&[Outcome::Mismatch, unavailable]), ExitStatus::Mismatch);
-        }
     }
 
     #[test]
@@ -525,7 +533,6 @@ mod tests {
             assert_eq!(outcome_and_text(&result), expected);
             assert_eq!(result.notes, notes);
         }
-        assert_eq!(Outcome::Reset.status(), ExitStatus::Mismatch);
     }
 
     #[test]
@@ -601,6 +608,71 @@ mod tests {
         assert_eq!(query(None, SHORT_TIMEOUT).run_udp(&[address]).outcome, Outcome::Timeout);
         drop(server);
         assert_eq!(query(None, LONG_TIMEOUT).run_udp(&[address]).outcome, Outcome::Refused);
+    }
+
+    /// A server that receives this number of datagrams, and then answers the first one.
+    fn late_udp(received: usize) -> (SocketAddr, JoinHandle<()>) {
+        let (socket, address) = silent_udp();
+        let server = thread::spawn(move || {
+            let mut peers = (0..received).map(|_| socket.recv_from(&mut [0; 100]).unwrap().1);
+            let peer = peers.next().unwrap();
+            assert!(peers.all(|other| other == peer), "a datagram from another socket");
+            socket.send_to(b"Hello, UDP Client!", peer).unwrap();
+        });
+        (address, server)
+    }
+
+    #[test]
+    fn a_lost_datagram_is_sent_again_and_a_reply_to_any_try_counts() {
+        let (address, server) = late_udp(3);
+        let result = Query { retries: 49, ..query(None, LONG_TIMEOUT) }.run_udp(&[address]);
+        server.join().unwrap();
+        assert_eq!(outcome_and_text(&result), (Outcome::Ok, "Hello, UDP Client!"));
+        assert_eq!(result.tries, 3);
+        assert_eq!(result.notes, ["the reply came after 3 requests"]);
+    }
+
+    #[test]
+    fn all_tries_together_take_no_longer_than_the_timeout() {
+        let (socket, address) = silent_udp();
+        let start = Instant::now();
+        let result = Query { retries: 4, ..query(None, SHORT_TIMEOUT * 5) }.run_udp(&[address]);
+        assert_eq!((result.outcome, result.tries), (Outcome::Timeout, 5));
+        assert!(start.elapsed() < LONG_TIMEOUT / 2, "{:?}", start.elapsed());
+        socket.set_nonblocking(true).unwrap();
+        let received = (0..6).filter(|_| socket.recv_from(&mut [0; 100]).is_ok()).count();
+        assert_eq!(received, 5);
+    }
+
+    #[test]
+    fn a_refusal_ends_the_tries() {
+        let (_other, other_address) = silent_udp();
+        let (socket, address) = silent_udp();
+        socket.connect(other_address).unwrap();
+        let result = Query { retries: 3, ..query(None, LONG_TIMEOUT) }.run_udp(&[address]);
+        assert_eq!((result.outcome, result.tries), (Outcome::Refused, 1));
+    }
+
+    #[test]
+    fn an_error_of_this_machine_does_not_show_that_the_server_is_gone() {
+        for (errno, expected) in [
+            (Errno::ENOENT, true),
+            (Errno::EHOSTUNREACH, true),
+            (Errno::EMFILE, false),
+            (Errno::EACCES, false),
+            (Errno::ECONNRESET, false),
+        ] {
+            assert_eq!(is_absence(&errno.into()), expected, "{errno}");
+        }
+        let (silent, server) = server(wait_for_end);
+        let result = query(None, SHORT_TIMEOUT).run_tcp(&[silent]);
+        server.join().unwrap();
+        assert_eq!((result.outcome, result.presence), (Outcome::Timeout, Presence::Present), "it accepts connections");
+        let (_socket, silent) = silent_udp();
+        let result = query(None, SHORT_TIMEOUT).run_udp(&[silent]);
+        assert_eq!((result.outcome, result.presence), (Outcome::Timeout, Presence::Absent));
+        let (_refusing_socket, refusing) = refusing();
+        assert_eq!(query(None, LONG_TIMEOUT).run_tcp(&[refusing, unreachable()]).presence, Presence::Absent);
     }
 
     #[test]

@@ -24,6 +24,16 @@ pub(crate) struct Race<T> {
     pub(crate) tried: Vec<(SocketAddr, io::Result<Socket>)>,
     /// The first reply, with its address and socket.
     pub(crate) winner: Option<(SocketAddr, Socket, T)>,
+    /// How often the request was sent to the first address.
+    pub(crate) tries: u32,
+}
+
+/// How a request is sent again over the same sockets while no reply has come.
+#[derive(Clone, Copy)]
+pub(crate) struct Resend<'a> {
+    pub(crate) interval: Duration,
+    pub(crate) count: u32,
+    pub(crate) send: &'a dyn Fn(&Socket) -> io::Result<()>,
 }
 
 /// Tries the addresses until the deadline. `start` opens a non-blocking socket and connects it; `finish` is called when
@@ -32,6 +42,7 @@ pub(crate) fn race<T>(
     addresses: &[SocketAddr],
     deadline: Instant,
     readiness: PollFlags,
+    resend: Option<Resend<'_>>,
     start: impl Fn(SocketAddr) -> io::Result<Socket>,
     finish: impl Fn(&Socket) -> io::Result<Option<T>>,
 ) -> io::Result<Race<T>> {
@@ -39,6 +50,8 @@ pub(crate) fn race<T>(
     let mut untried = addresses.iter();
     let mut tried: Vec<(SocketAddr, io::Result<Socket>)> = Vec::new();
     let mut next_start = Instant::now();
+    let mut tries = 1;
+    let mut next_resend = resend.map_or(deadline, |resend| next_start + resend.interval);
     loop {
         while all_failed(&tried) || next_start <= Instant::now() {
             let Some(&address) = untried.next() else { break };
@@ -50,22 +63,41 @@ pub(crate) fn race<T>(
             tried.push((address, socket));
         }
         if all_failed(&tried) || time_until(deadline).is_zero() {
-            return Ok(Race { tried, winner: None });
+            return Ok(Race { tried, winner: None, tries });
         }
-        let wait_end = if untried.len() == 0 { deadline } else { deadline.min(next_start) };
+        if let Some(resend) = resend.filter(|resend| tries <= resend.count && next_resend <= Instant::now()) {
+            send_again(&mut tried, resend.send);
+            tries += 1;
+            next_resend = if tries <= resend.count { next_resend + resend.interval } else { deadline };
+            continue;
+        }
+        let next_start_or_end = if untried.len() == 0 { deadline } else { deadline.min(next_start) };
+        let wait_end = next_start_or_end.min(next_resend);
         for index in poll_sockets(&tried, readiness, time_until(wait_end))? {
             let Ok(socket) = &tried[index].1 else { continue };
             match finish(socket) {
                 Ok(None) => {}
                 Ok(Some(answer)) => {
                     let (address, socket) = tried.remove(index);
-                    return Ok(Race { tried, winner: Some((address, socket?, answer)) });
+                    return Ok(Race { tried, winner: Some((address, socket?, answer)), tries });
                 }
                 Err(error) => {
                     tried[index].1 = Err(error);
                     next_start = next_start.min(Instant::now());
                 }
             }
+        }
+    }
+}
+
+/// Sends the request to each address that is silent so far.
+fn send_again(tried: &mut [(SocketAddr, io::Result<Socket>)], send: &dyn Fn(&Socket) -> io::Result<()>) {
+    for (_, socket) in tried {
+        if let Ok(sender) = socket
+            && let Err(error) = send(sender)
+            && error.kind() != io::ErrorKind::WouldBlock
+        {
+            *socket = Err(error);
         }
     }
 }

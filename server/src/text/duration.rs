@@ -74,13 +74,19 @@ pub(crate) fn format_elapsed(elapsed: Duration) -> String {
     }
 }
 
+/// A measured time in milliseconds as a JSON number, to the microsecond: `0.214`.
+pub(crate) fn format_json_millis(elapsed: Duration) -> String {
+    let micros = elapsed.as_micros();
+    format!("{}.{:03}", micros / 1_000, micros % 1_000)
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use proptest::prelude::*;
 
-    use super::{format_duration, format_elapsed, parse_duration, parse_positive_duration};
+    use super::{format_duration, format_elapsed, format_json_millis, parse_duration, parse_positive_duration};
 
     #[test]
     fn the_usual_forms_of_durations_are_parsed() {
@@ -128,6 +134,13 @@ mod tests {
             (2_001_999, "2001ms"),
         ] {
             assert_eq!(format_elapsed(Duration::from_micros(micros)), expected);
+        }
+    }
+
+    #[test]
+    fn a_measured_time_in_json_is_a_number_of_milliseconds() {
+        for (micros, expected) in [(0, "0.000"), (214, "0.214"), (2_001_999, "2001.999")] {
+            assert_eq!(format_json_millis(Duration::from_micros(micros)), expected);
         }
     }
 

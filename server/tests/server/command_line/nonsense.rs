@@ -90,7 +90,18 @@ fn an_unknown_command_is_answered_with_the_command_or_flag_for_it() {
         (&["-v", "80"], &["unexpected argument 80", "--listen 80"]),
         (&["-v", "probe", "localhost"], &["there is a flag before the command", "write halloo probe"]),
         (&["--tcp", "9000", "serve"], &["there is a flag before the command", "write halloo serve"]),
-        (&["probe", "localhost", "9000"], &["unexpected argument 9000", "one address", "halloo probe localhost:9000"]),
+        (&["probe", "localhost", "9000"], &["unexpected argument 9000; put a colon", "halloo probe localhost:9000"]),
+        (
+            &["probe", "--tcp", "127.0.0.1", "80"],
+            &["as in halloo probe 127.0.0.1:80; a second server is written localhost:80"],
+        ),
+        (
+            &["probe", "--proxy", "192.0.2.7", "localhost"],
+            &[
+                "unexpected argument 192.0.2.7; write --proxy=192.0.2.7 for the client",
+                "or --proxy after the addresses",
+            ],
+        ),
         (
             &["help", "serve", "probe"],
             &["unexpected argument probe; halloo help takes one command: serve, probe, view, tour, generate"],
@@ -128,6 +139,7 @@ fn the_next_flag_is_not_taken_as_a_missing_value() {
             &["a value is required for --send, but --tcp is a flag", "--send=--tcp"],
         ),
         (&["probe", "localhost", "--send"], &["a value is required for --send"]),
+        (&["probe", "localhost", "--proxy="], &["a value is required for --proxy; write --proxy=192.0.2.7"]),
         (&["probe", "localhost", "--expect", ""], &["invalid value '' for --expect", "leave the flag out"]),
         (&["--memory-max"], &["a value is required for --memory-max; write --memory-max 64MiB"]),
         (&["--unix-mode"], &["a value is required for --unix-mode; write --unix-mode 660"]),
@@ -188,7 +200,14 @@ fn an_invalid_value_is_answered_with_the_valid_ones() {
         (&["--exit-when-idle", "soon"], &["'soon' for --exit-when-idle: not a time; write 500ms, 10s or 2m"]),
         (&["--exit-when-idle", "0"], &["'0' for --exit-when-idle: must be more than zero", "leave the flag out"]),
         (&["probe", "localhost", "--timeout", "0"], &["'0' for --timeout: must be more than zero"]),
-        (&["probe", "localhost", "--count", "x"], &["'x' for --count: write a whole number from 1 up"]),
+        (&["probe", "localhost", "--count", "x"], &["'x' for --count: write a whole number from 0 up"]),
+        (&["probe", "localhost", "--count", "-1"], &["'-1' for --count: write a whole number from 0 up"]),
+        (&["probe", "localhost", "--interval", "5"], &["'5' for --interval: the unit is missing; write 5s or 5ms"]),
+        (&["probe", "localhost", "--wait", "0"], &["'0' for --wait: must be more than zero", "leave the flag out"]),
+        (&["probe", "localhost", "--wait-gone", "soon"], &["'soon' for --wait-gone: not a time; write 500ms"]),
+        (&["probe", "localhost", "--retries", "101"], &["'101' for --retries: write a whole number from 0 to 100"]),
+        (&["probe", "localhost", "--proxy=me"], &["'me' for --proxy: not an IP address; write 192.0.2.7"]),
+        (&["probe", "localhost", "--proxy=fe80::1%lo"], &["'fe80::1%lo' for --proxy: not an IP address"]),
     ]);
 }
 
@@ -322,7 +341,9 @@ fn an_invalid_variable_is_named_with_the_valid_values() {
         ("HALLOO_VERBOSE", b"300", &[], &["'300' of HALLOO_VERBOSE: not a number up to 255"]),
         ("HALLOO_VERBOSE", b"loud", &[], &["'loud' of HALLOO_VERBOSE", "true or false"]),
         ("HALLOO_PROBE_TCP", b"maybe", &["probe", "1"], &["'maybe' of HALLOO_PROBE_TCP", "true or false"]),
-        ("HALLOO_PROBE_COUNT", b"x", &["probe", "1"], &["'x' of HALLOO_PROBE_COUNT", "from 1 up"]),
+        ("HALLOO_PROBE_COUNT", b"x", &["probe", "1"], &["'x' of HALLOO_PROBE_COUNT", "from 0 up"]),
+        ("HALLOO_PROBE_WAIT", b"0", &["probe", "1"], &["'0' of HALLOO_PROBE_WAIT", "or unset HALLOO_PROBE_WAIT"]),
+        ("HALLOO_PROBE_PROXY", b"me", &["probe", "1"], &["'me' of HALLOO_PROBE_PROXY: not an IP address"]),
         ("HALLOO_PROBE_SEND", b"\xff", &["probe", "1"], &["HALLOO_PROBE_SEND", r"\xff", "not valid UTF-8"]),
     ] {
         let mut command = HALLOO.command(arguments);

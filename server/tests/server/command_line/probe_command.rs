@@ -95,7 +95,7 @@ fn a_server_that_never_answers_times_out() {
     assert!(lines[0].ends_with(" connected, but no reply within 300ms"), "{output:?}");
     assert!(lines[1].ends_with("ms no reply within 300ms"), "{output:?}");
     let elapsed = start.elapsed();
-    assert!(elapsed >= Duration::from_millis(600) && elapsed < TIMEOUT / 2, "{elapsed:?} for two timeouts of 300 ms");
+    assert!(elapsed >= Duration::from_millis(300) && elapsed < TIMEOUT / 2, "{elapsed:?} for timeouts of 300 ms");
     assert_reports(&probe(&address, &["--connect-only"]), 0, &[("tcp", &address, "ok")]);
 }
 
@@ -146,7 +146,11 @@ fn count_and_send_set_the_number_of_questions_and_their_bytes() {
     let server = HALLOO.start(&["--listen", "127.0.0.1:0"]);
     let address = server.tcp().to_string();
     let output = probe(&address, &["--count", "3", "--send", "are you?"]);
-    assert_reports(&output, 0, &[("tcp", address.as_str(), "ok"), ("udp", &address, "ok")].repeat(3));
+    assert_eq!(output.status, 0, "{output:?}");
+    for protocol in ["tcp", "udp"] {
+        let start = format!("{protocol} {address} ok ");
+        assert_eq!(output.stdout.lines().filter(|line| line.starts_with(&start)).count(), 3, "{output:?}");
+    }
     wait_until("a line for each question", || server.event_lines().len() == 6);
     assert!(server.event_lines().iter().all(|line| line.ends_with(" bytes=8 are you?")), "{:?}", server.event_lines());
 }

@@ -283,7 +283,7 @@ fn a_probe_whose_source_port_is_the_target_port_is_refused() {
             for port in [40_000, 40_001] {
                 let target = format!("{host}:{port}");
                 let output = HALLOO.run(&["probe", &target, "--count", "10", "--timeout", "1s"]);
-                assert_eq!((output.status, output.stdout.lines().count()), (3, 20), "{output:?}");
+                assert_eq!(output.status, 3, "{output:?}");
                 let refused = output.stdout.lines().filter(|line| line.ends_with(" connection refused")).count();
                 assert_eq!(refused, 20, "{output:?}");
             }
