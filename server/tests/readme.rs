@@ -161,8 +161,9 @@ impl Substitutes {
 /// Replaces what differs from run to run: process ids, times, free ports.
 fn normalize(line: &str) -> String {
     let words = line.split(' ').map(|word| {
-        let is_time = word.starts_with(|c: char| c.is_ascii_digit()) && (word.ends_with("us") || word.ends_with("ms"));
-        if is_time { "TIME".to_owned() } else { without_long_numbers(word) }
+        let (name, value) = word.rsplit_once('=').unwrap_or(("", word));
+        let is_time = value.starts_with(|c: char| c.is_ascii_digit()) && value.ends_with("ms");
+        if is_time { format!("{name}=TIME") } else { without_long_numbers(word) }
     });
     words.collect::<Vec<_>>().join(" ")
 }

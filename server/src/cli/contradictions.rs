@@ -3,7 +3,7 @@
 //! A flag wins over a variable, with a warning. Two flags, or two variables, are an error.
 
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command};
 
 use crate::cli::flags::probe_options::{ProbeOptions, ProxySource};
 use crate::cli::flags::serve_options::{ServeOptions, WORKER_MEMORY_MIN};
@@ -210,7 +210,8 @@ fn as_given(setting: &str, command: &Command, matches: &ArgMatches) -> String {
     match (matches.value_source(setting), flag) {
         (Some(ValueSource::EnvVariable), _) => format!("{}={value}", variable.to_string_lossy()),
         (_, Some(flag)) if argument.is_some_and(|argument| argument.get_action().takes_values()) => {
-            format!("--{flag} {value}")
+            let separator = if argument.is_some_and(Arg::is_require_equals_set) { '=' } else { ' ' };
+            format!("--{flag}{separator}{value}")
         }
         (_, Some(flag)) => format!("--{flag}"),
         (_, None) => value,

@@ -102,8 +102,9 @@ impl<'a> Arguments<'a> {
             Some(ContextValue::String(text)) => text.as_str(),
             _ => "",
         };
-        // The text is `--greeting <TEXT>`, `--verbose...` or `<ADDRESS>`.
-        let flag = text(ContextKind::InvalidArg).split([' ', '=']).next().unwrap_or_default().trim_end_matches("...");
+        // The text is `--greeting <TEXT>`, `--proxy[=<SOURCE>]`, `--verbose...` or `<ADDRESS>`.
+        let flag =
+            text(ContextKind::InvalidArg).split([' ', '=', '[']).next().unwrap_or_default().trim_end_matches("...");
         let value = escape::excerpt(text(ContextKind::InvalidValue));
         let word = text(ContextKind::InvalidSubcommand);
         let may_be_no_text = match error.kind() {
@@ -144,6 +145,9 @@ impl<'a> Arguments<'a> {
                 format!("a value is required {}; {}", self.origin(flag), self.way_out(flag, &leave_out))
             }
             ErrorKind::InvalidValue => self.unknown_value(error, flag, text(ContextKind::InvalidValue)),
+            ErrorKind::ValueValidation if flag == "<ADDRESS>" && self.flag(&value).is_some() => {
+                flag_behind_dashes(&value)
+            }
             ErrorKind::ValueValidation if self.flag_before_yes_or_no(flag, &value).is_some() => {
                 self.superfluous_value(self.flag_before_yes_or_no(flag, &value).unwrap_or_default(), &value)
             }
@@ -456,7 +460,8 @@ fn example(argument: &Arg) -> String {
         "N" => "10",
         other => other,
     };
-    format!("--{} {value}", argument.get_long().unwrap_or_default())
+    let separator = if argument.is_require_equals_set() { '=' } else { ' ' };
+    format!("--{}{separator}{value}", argument.get_long().unwrap_or_default())
 }
 
 /// Joins a host and a port to one word; `None` if they are something else.

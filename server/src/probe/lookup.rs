@@ -1,4 +1,4 @@
-//! A query to a target: a path, or the addresses of a name.
+//! A query to a path, or to the addresses of a name.
 //!
 //! No query takes longer than its timeout, the name lookup included.
 

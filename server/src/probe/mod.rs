@@ -26,6 +26,7 @@ use crate::cli::without_effect::probe_settings_without_effect;
 use crate::exit::{ExitError, ExitStatus, describe_io_error};
 use crate::output::standard_stream;
 use crate::probe::proxy_prefix::PROXY_PREFIX_BYTES_MAX;
+use crate::probe::query_result::Outcome;
 use crate::probe::report::Lane;
 use crate::probe::requesters::Requesters;
 use crate::process::inherited_signals;
@@ -41,8 +42,9 @@ pub(crate) fn run(options: &ProbeOptions) -> Result<ExitStatus, ExitError> {
     let lanes = lanes(options);
     validate(options, &lanes)?;
     let has_udp = lanes.iter().any(|lane| lane.protocol == Protocol::Udp);
-    options.warnings.iter().for_each(|warning| write_to_stderr(warning));
-    probe_settings_without_effect(options, has_udp).iter().for_each(|warning| write_to_stderr(warning));
+    for warning in options.warnings.iter().chain(&probe_settings_without_effect(options, has_udp)) {
+        write_to_stderr(warning);
+    }
     let requesters = Arc::new(Requesters::new(options.clone(), lanes));
     if options.repetition.count == 1 {
         inherited_signals::end_process_on_signals();
@@ -57,7 +59,7 @@ pub(crate) fn run(options: &ProbeOptions) -> Result<ExitStatus, ExitError> {
     }
     match (run_end.worst, run_end.signal) {
         (None, Some(signal)) => end_by_signal(signal),
-        (worst, _) => Ok(worst.map_or(ExitStatus::Success, |outcome| outcome.status())),
+        (worst, _) => Ok(worst.map_or(ExitStatus::Success, Outcome::status)),
     }
 }
 

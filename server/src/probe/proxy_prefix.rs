@@ -109,6 +109,6 @@ mod tests {
         let source = address("192.0.2.7:4711");
         let header = encode(ProxySource::Address(source), Protocol::Stream, None, None).unwrap();
         assert_eq!(parse_stream(&header), Parsed::Header { client: Some(source), length: 28 });
-        assert_eq!(encode(ProxySource::None, Protocol::Stream, None, None).unwrap(), []);
+        assert_eq!(encode(ProxySource::None, Protocol::Stream, None, None).unwrap(), Vec::<u8>::new());
     }
 }

@@ -84,7 +84,7 @@ impl Query<'_> {
         let interval = self.timeout.saturating_sub(self.started.elapsed()) / (self.retries + 1);
         let resend = Resend { interval, count: self.retries, send: &send };
         let answered = race(addresses, self.deadline(), PollFlags::POLLIN, Some(resend), start, finish_udp);
-        let tries = answered.as_ref().map_or(1, |race| race.tries);
+        let tries = answered.as_ref().map_or(1, |race| race.sent_count);
         let mut result =
             self.decide(answered, "no reply", |_, datagram| self.reply_result(datagram, self.started.elapsed(), None));
         result.tries = tries;

@@ -25,7 +25,7 @@ pub(crate) struct Race<T> {
     /// The first reply, with its address and socket.
     pub(crate) winner: Option<(SocketAddr, Socket, T)>,
     /// How often the request was sent to the first address.
-    pub(crate) tries: u32,
+    pub(crate) sent_count: u32,
 }
 
 /// How a request is sent again over the same sockets while no reply has come.
@@ -50,7 +50,7 @@ pub(crate) fn race<T>(
     let mut untried = addresses.iter();
     let mut tried: Vec<(SocketAddr, io::Result<Socket>)> = Vec::new();
     let mut next_start = Instant::now();
-    let mut tries = 1;
+    let mut sent_count = 1;
     let mut next_resend = resend.map_or(deadline, |resend| next_start + resend.interval);
     loop {
         while all_failed(&tried) || next_start <= Instant::now() {
@@ -63,12 +63,12 @@ pub(crate) fn race<T>(
             tried.push((address, socket));
         }
         if all_failed(&tried) || time_until(deadline).is_zero() {
-            return Ok(Race { tried, winner: None, tries });
+            return Ok(Race { tried, winner: None, sent_count });
         }
-        if let Some(resend) = resend.filter(|resend| tries <= resend.count && next_resend <= Instant::now()) {
+        if let Some(resend) = resend.filter(|resend| sent_count <= resend.count && next_resend <= Instant::now()) {
             send_again(&mut tried, resend.send);
-            tries += 1;
-            next_resend = if tries <= resend.count { next_resend + resend.interval } else { deadline };
+            sent_count += 1;
+            next_resend = if sent_count <= resend.count { next_resend + resend.interval } else { deadline };
             continue;
         }
         let next_start_or_end = if untried.len() == 0 { deadline } else { deadline.min(next_start) };
@@ -79,7 +79,7 @@ pub(crate) fn race<T>(
                 Ok(None) => {}
                 Ok(Some(answer)) => {
                     let (address, socket) = tried.remove(index);
-                    return Ok(Race { tried, winner: Some((address, socket?, answer)), tries });
+                    return Ok(Race { tried, winner: Some((address, socket?, answer)), sent_count });
                 }
                 Err(error) => {
                     tried[index].1 = Err(error);

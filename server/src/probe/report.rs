@@ -112,7 +112,9 @@ impl Report {
         } else {
             self.lanes.iter().map(|(lane, tally)| summary_line(lane, tally)).collect()
         };
-        lines.iter().for_each(|line| self.write_line(line));
+        for line in lines {
+            self.write_line(&line);
+        }
     }
 
     fn json_summary(&self) -> String {

@@ -35,7 +35,7 @@ fn flags_that_contradict_each_other_are_a_usage_error() {
         (&["probe", "1", "--connect-only", "--udp"], &["--udp contradicts --connect-only", "leave one"]),
         (&["probe", "1", "--connect-only", "--send", "x"], &["--send x contradicts --connect-only", "leave one"]),
         (&["probe", "1", "--connect-only", "--expect", "x"], &["--expect x contradicts --connect-only", "leave one"]),
-        (&["probe", "1", "--connect-only", "--proxy"], &["--proxy own contradicts --connect-only", "nothing is sent"]),
+        (&["probe", "1", "--connect-only", "--proxy"], &["--proxy=own contradicts --connect-only", "nothing is sent"]),
         (&["probe", "1", "--wait", "1s", "--wait-gone", "2s"], &["--wait 1s contradicts --wait-gone 2s", "leave one"]),
         (
             &["probe", "1", "--wait", "1s", "--count", "3"],

@@ -139,7 +139,7 @@ fn the_next_flag_is_not_taken_as_a_missing_value() {
             &["a value is required for --send, but --tcp is a flag", "--send=--tcp"],
         ),
         (&["probe", "localhost", "--send"], &["a value is required for --send"]),
-        (&["probe", "localhost", "--proxy="], &["a value is required for --proxy; write --proxy=192.0.2.7"]),
+        (&["probe", "localhost", "--proxy="], &["invalid value '' for --proxy: not an IP address"]),
         (&["probe", "localhost", "--expect", ""], &["invalid value '' for --expect", "leave the flag out"]),
         (&["--memory-max"], &["a value is required for --memory-max; write --memory-max 64MiB"]),
         (&["--unix-mode"], &["a value is required for --unix-mode; write --unix-mode 660"]),
