@@ -59,6 +59,13 @@ fn add_words(text: &mut String, words: &str) {
     text.push_str(words);
 }
 
+/// The help of a flag as `-h` prints it: its first sentence, up to a semicolon, and its default.
+pub(crate) fn short_help(help: &str) -> String {
+    let (text, default) = help.rfind(" [default: ").map_or((help, ""), |start| help.split_at(start));
+    let end = [". ", "; "].into_iter().filter_map(|end| text.find(end)).min().unwrap_or(text.len());
+    format!("{}{default}", &text[..end])
+}
+
 /// The heading of the examples.
 pub(crate) const EXAMPLES: &str = "Examples";
 
@@ -129,6 +136,14 @@ Signals:
   SIGHUP and SIGINT stay ignored if the parent ignores them (nohup, or & in a
   script).
 
+Other variables:
+  LISTEN_FDS       the number of sockets that a supervisor hands over. They
+                   replace the default address; all workers serve them. They
+                   are for the process LISTEN_PID
+  NOTIFY_SOCKET    gets READY, STOPPING and, with WATCHDOG_USEC, watchdog
+                   messages
+  NO_COLOR         switches the colours of the help off
+
 Recording:
   A recording has an entry for every step of a worker: polls, events, accepts,
   reads, writes, callbacks, deadlines, closes. It starts with the server.
@@ -160,10 +175,6 @@ PROXY protocol:
   version 2. Other clients are served directly, and refused if they send a
   header. A client that may send one can choose its address: write only the
   addresses of proxies.
-
-Supervisor:
-  Sockets inherited through LISTEN_FDS replace the default address; all
-  workers serve them. NOTIFY_SOCKET gets READY, STOPPING and watchdog messages.
 
 Workers:
   The kernel chooses a worker for each client by its address and port. READY,
@@ -290,6 +301,8 @@ Cases:
   the mistake of the case, in one function. The other is on halloo's loop and
   is right. Both run as processes of their own on 127.0.0.1, with bounds on
   processor time and memory, and end with this program.
+
+Files:
   The recordings are tour-06-twin.json and tour-06-halloo.json in the folder of
   --save, and with --html pages. Older ones are replaced. A tour that is
   interrupted leaves the files of the cases that were done, and no other.
@@ -314,7 +327,10 @@ Output:
   With --json every line is an object. With --against it has case, name,
   verdict (pass, fail or cannot-be-judged), sent, came, and read (a list). For
   a case it has twin and halloo instead, each with verdict, sent, came,
-  recording and findings. NO_COLOR switches colours off.
+  recording and findings.
+
+Other variables:
+  NO_COLOR  switches colours off
 
 Exit status:
   0  a case passed, and none failed; without --against, each server behaved as
@@ -351,7 +367,18 @@ Exit status:
 
 #[cfg(test)]
 mod tests {
-    use super::{Block, Section, sections};
+    use super::{Block, Section, sections, short_help};
+
+    #[test]
+    fn the_short_help_of_a_flag_is_its_first_sentence_and_its_default() {
+        for (help, short) in [
+            ("Only connect", "Only connect"),
+            ("Serve a path; on Linux also a name. More", "Serve a path"),
+            ("Close it after 30s. 0: never [default: 60s]", "Close it after 30s [default: 60s]"),
+        ] {
+            assert_eq!(short_help(help), short);
+        }
+    }
 
     #[test]
     fn the_text_after_the_flags_is_read_as_sections_of_paragraphs_and_terms() {

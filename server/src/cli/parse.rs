@@ -14,6 +14,7 @@ use crate::cli::flags::serve_options::ServeOptions;
 use crate::cli::flags::tour_options::TourOptions;
 use crate::cli::flags::view_options::ViewOptions;
 use crate::cli::flags::{Command, CommandLine};
+use crate::cli::help::short_help;
 use crate::cli::usage_error::{Arguments, usage_error};
 use crate::cli::without_effect::{GivenSettings, unknown_variables};
 use crate::exit::ExitError;
@@ -60,7 +61,7 @@ fn try_parse(arguments: &[OsString], overruled: &[OverruledVariable]) -> Result<
     let is_overruled = |argument: &Arg| overruled.iter().any(|variable| argument.get_id() == variable.setting);
     let read_variable = |argument: Arg| {
         // One sentence after the flags has the rule for their names.
-        let argument = argument.hide_env(true);
+        let argument = with_short_help(argument.hide_env(true));
         // A value that begins with a hyphen is a wrong value, not an unknown flag. `check_values` finds known flags.
         let takes_any_value = argument.get_long().is_some() && argument.get_action().takes_values();
         let argument = argument.allow_hyphen_values(takes_any_value);
@@ -128,6 +129,15 @@ pub(crate) fn stdout_has_styles() -> bool {
     let variable = std::env::var_os;
     let has_styles = io::stdout().is_terminal() && variable("TERM").is_some_and(|terminal| terminal != "dumb");
     has_styles && variable("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// `-h` prints the first sentence, `--help` all.
+fn with_short_help(argument: Arg) -> Arg {
+    let help = argument.get_help().map(ToString::to_string);
+    match help.filter(|_| argument.get_long_help().is_none()) {
+        Some(help) => argument.help(short_help(&help)).long_help(help),
+        None => argument,
+    }
 }
 
 fn without_variable(argument: Arg) -> Arg {

@@ -20,6 +20,8 @@ const LINE_BYTES_MAX: usize = 78;
 const ENVIRONMENT: &str = "Environment";
 const EXAMPLES: &str = "Examples";
 const EXIT_STATUS: &str = "Exit status";
+const FILES: &str = "Files";
+const OTHER_VARIABLES: &str = "Other variables";
 
 /// Related pages of the system.
 const SYSTEM_PAGES: [&str; 4] = ["nc(1)", "systemd.socket(5)", "epoll(7)", "signal(7)"];
@@ -53,17 +55,20 @@ pub(crate) fn man_page(name: &str) -> String {
         man.commands(&commands);
     }
     man.options(command);
-    let has_own_place = |section: &&Section<'_>| [ENVIRONMENT, EXAMPLES, EXIT_STATUS].contains(&section.heading);
+    let has_own_place = |section: &&Section<'_>| {
+        [ENVIRONMENT, OTHER_VARIABLES, FILES, EXAMPLES, EXIT_STATUS].contains(&section.heading)
+    };
     for section in notes.iter().filter(|section| !has_own_place(section)) {
         man.section(section);
     }
     let section = |heading: &str| notes.iter().find(|section| section.heading == heading);
-    for heading in [ENVIRONMENT, EXIT_STATUS, EXAMPLES] {
+    for heading in [ENVIRONMENT, FILES, EXIT_STATUS, EXAMPLES] {
         if let Some(section) = section(heading) {
             man.section(section);
         }
         if heading == ENVIRONMENT {
             man.variables(command);
+            man.blocks(section(OTHER_VARIABLES).map_or(&[], |section| &section.blocks));
         }
     }
     man.heading("See also");
@@ -174,7 +179,11 @@ impl Page {
 
     fn section(&mut self, section: &Section<'_>) {
         self.heading(section.heading);
-        for (index, block) in section.blocks.iter().enumerate() {
+        self.blocks(&section.blocks);
+    }
+
+    fn blocks(&mut self, blocks: &[Block]) {
+        for (index, block) in blocks.iter().enumerate() {
             match block {
                 Block::Paragraph(text) => {
                     // mandoc reports a paragraph just after the heading.
