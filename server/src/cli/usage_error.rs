@@ -427,7 +427,8 @@ fn flag_of<'c>(command: &'c Command, name: &str) -> Option<&'c Arg> {
     command.get_arguments().find(is_named)
 }
 
-fn takes_a_path(argument: &Arg) -> bool {
+/// Whether the value of an argument is a path, by its name.
+pub(crate) fn takes_a_path(argument: &Arg) -> bool {
     matches!(value_name(argument), "PATH" | "FILE" | "OUT" | "FOLDER")
 }
 

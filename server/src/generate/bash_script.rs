@@ -14,18 +14,18 @@ pub(crate) fn bash_script(commands: &[Command]) -> String {
         let name = command.get_name();
         for flag in flags(command) {
             let patterns: Vec<String> = names(flag).iter().map(|flag| format!("{name}:{flag}")).collect();
-            let patterns = patterns.join("|");
-            // The value of such a flag stands after an equals sign only.
-            let condition = match value_use(flag) {
-                ValueUse::None => continue,
-                ValueUse::Optional => "[[ $separator == = ]] && ",
-                ValueUse::Required => "",
-            };
-            let end = if condition.is_empty() { "return" } else { "[[ $separator == = ]] && return" };
-            values.push(format!(
-                "        {patterns})\n            {condition}{}\n            {end} ;;\n",
-                offer(&completion(flag))
-            ));
+            let (patterns, offered) = (patterns.join("|"), offer(&completion(flag)));
+            match value_use(flag) {
+                ValueUse::None => {}
+                ValueUse::Required => values.push(format!(
+                    "        {patterns})\n            {offered}\n            return ;;\n"
+                )),
+                // The value stands after an equals sign only.
+                ValueUse::Optional => values.push(format!(
+                    "        {patterns})\n            if [[ $separator == = ]]; then\n                {offered}\n                \
+                     return\n            fi ;;\n"
+                )),
+            }
         }
         let flags: Vec<String> = flags(command).flat_map(names).collect();
         let positional = command.get_positionals().next().map_or(Completion::Nothing, completion);

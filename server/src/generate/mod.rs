@@ -40,7 +40,8 @@ mod tests {
     use super::document;
     use crate::cli::flags::generate_options::Document;
     use crate::cli::parse::{Invocation, parse_arguments};
-    use crate::generate::documented::{commands, names, value_name};
+    use crate::cli::usage_error::takes_a_path;
+    use crate::generate::documented::{Completion, commands, completion, names, value_name};
 
     /// The names that a document has an entry for: flags, arguments, variables, words that are values.
     type Entries = BTreeSet<String>;
@@ -136,6 +137,17 @@ mod tests {
         let variable = argument.get_env().filter(|_| has_variables);
         expected.extend(variable.map(|name| name.to_string_lossy().into_owned()));
         expected
+    }
+
+    #[test]
+    fn shells_offer_files_for_every_path_and_for_no_other_value() {
+        let commands = commands();
+        let arguments: Vec<&Arg> = commands.iter().flat_map(clap::Command::get_arguments).collect();
+        for argument in arguments.iter().filter(|argument| argument.get_action().takes_values()) {
+            let offers_files = matches!(completion(argument), Completion::Files | Completion::Folders);
+            assert_eq!(offers_files, takes_a_path(argument), "{argument}: its value_name and its value_hint");
+        }
+        assert!(arguments.iter().filter(|argument| takes_a_path(argument)).count() > 4, "the search is broken");
     }
 
     #[test]

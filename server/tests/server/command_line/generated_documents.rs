@@ -121,7 +121,7 @@ fn mandoc_finds_nothing_to_report_in_the_man_pages() {
 }
 
 /// A line to complete, and the words that a shell offers in a folder with run.json and recordings/.
-const COMPLETIONS: [(&str, &[&str]); 24] = [
+const COMPLETIONS: [(&str, &[&str]); 26] = [
     ("halloo ", &["serve", "probe", "view", "tour", "generate", "help"]),
     ("halloo pr", &["probe"]),
     ("halloo help vi", &["view"]),
@@ -137,6 +137,8 @@ const COMPLETIONS: [(&str, &[&str]); 24] = [
     ("halloo probe --ti", &["--timeout"]),
     ("halloo view --f", &["--findings"]),
     ("halloo probe --findi", &[]),
+    ("halloo probe --proxy --ti", &["--timeout"]),
+    ("halloo probe --proxy=", &[]),
     ("halloo --workers ", &[]),
     ("halloo --idle-timeout ", &[]),
     ("halloo --greeting ", &[]),
