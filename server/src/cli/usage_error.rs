@@ -184,7 +184,7 @@ impl<'a> Arguments<'a> {
         }
         let after_proxy = self.arguments.windows(2).find(|pair| pair[0] == "--proxy").and_then(|pair| pair[1].to_str());
         match after_proxy {
-            Some(word) if targets.len() > 1 && word.parse::<ProxySource>().is_ok() => {
+            Some(word) if targets.len() > 1 && matches!(word.parse(), Ok(ProxySource::Ip(_))) => {
                 let shown = escape::excerpt(word);
                 Err(usage_error(&format!(
                     "unexpected argument {shown}; write --proxy={shown} for the client in the header, or --proxy after \

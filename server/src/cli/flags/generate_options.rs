@@ -31,4 +31,6 @@ pub(crate) enum Document {
     Flags,
     /// The JSON Schema of the lines of --events json
     EventSchema,
+    /// The JSON Schema of the lines of halloo probe --json
+    ProbeSchema,
 }

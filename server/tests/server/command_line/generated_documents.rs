@@ -44,6 +44,8 @@ fn the_list_of_flags_in_docs_is_the_one_of_the_command_line() {
 fn a_schema_is_printed_as_it_is_in_the_package() {
     let schema = include_str!("../../../schemas/event.schema.json");
     assert!(document("event-schema") == schema, "the schema of events differs");
+    let schema = include_str!("../../../schemas/probe.schema.json");
+    assert!(document("probe-schema") == schema, "the schema of probes differs");
 }
 
 #[test]
