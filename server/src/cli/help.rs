@@ -119,6 +119,9 @@ Output:
   lost (count: lines dropped because standard output was read too slowly).
   text is the beginning of the bytes received, at most 256. truncated is true
   if there were more. hex has the same bytes if they are not UTF-8.
+  With --log-format json the log has time, level, target and message.
+  The file of --ready-file is there while the server is ready. It is removed at
+  the end, and one of an earlier server at the start.
 
 Signals:
   SIGTERM, SIGINT  serve for --drain-delay, while /ready of --admin reports 503;
@@ -133,6 +136,8 @@ Signals:
   SIGUSR1          log the counters
   SIGUSR2          with --record: end the recording and write it, or start the
                    next one; else no effect
+  With --exit-on-eof the end of standard input has the effect of SIGTERM. Input
+  that ends at once, such as /dev/null, is then an error.
   SIGHUP and SIGINT stay ignored if the parent ignores them (nohup, or & in a
   script).
 
@@ -159,6 +164,11 @@ Recording:
   .html or .htm, it is instead a page that plays the recording in a browser.
   It has the addresses of the clients, and bytes that they sent only with
   --record-payload.
+
+Another user:
+  --user needs root, or the same user. The files of unix sockets then belong to
+  the user, which removes them at the end if it may write to their folder, and
+  writes the files of --record and --ready-file.
 
 Admin endpoint:
   --admin serves HTTP: /live, /ready, /metrics, /connections (JSON), /log-level.

@@ -2,25 +2,63 @@
 //!
 //! Lines that cannot be written are counted. A failed write never ends the thread.
 
+use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::SystemTime;
 
-use log::{Level, Log, Record};
+use log::{Level, Log, Metadata, Record};
 
+use crate::cli::flags::serve_options::LogFormat;
+use crate::exit::ExitError;
 use crate::output::printer_thread::LineSink;
 use crate::output::standard_stream;
+use crate::text::escape;
+use crate::text::greeting_event::format_timestamp;
 
 /// A line on standard error.
 #[derive(Debug)]
 pub(crate) enum StderrLine {
-    /// Written as it is.
-    Plain(String),
+    /// Why the process ends.
+    Exit(ExitError),
     /// A log line: its level, its target and its text.
     Log(Level, &'static str, String),
+}
+
+/// A log line as JSON, without a newline.
+fn json_line(level: Level, target: &str, message: impl Display) -> String {
+    let (time, level) = (format_timestamp(SystemTime::now()), level.as_str().to_ascii_lowercase());
+    let (target, message) = (escape::json(target.as_bytes()), escape::json(message.to_string().as_bytes()));
+    format!("{{\"time\":\"{time}\",\"level\":\"{level}\",\"target\":{target},\"message\":{message}}}")
+}
+
+/// The line for an error that ends the process, without a newline.
+pub(crate) fn exit_line(error: &ExitError, format: LogFormat) -> String {
+    match format {
+        LogFormat::Text => error.to_string(),
+        LogFormat::Json => json_line(Level::Error, "halloo", &error.message),
+    }
+}
+
+/// Writes each record as a JSON object. It panics if standard error fails, like the logger for text.
+struct JsonLogger;
+
+impl Log for JsonLogger {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let line = json_line(record.level(), record.target(), record.args());
+        standard_stream::stderr().write_line(line).expect("standard error takes the line");
+    }
+
+    fn flush(&self) {}
 }
 
 /// Writes lines to standard error.
 pub(crate) struct StderrWriter {
     logger: Box<dyn Log>,
+    format: LogFormat,
     /// Lines that could not be written, not yet reported.
     unwritten_lines: u64,
     /// Lines that could not be written since the last flush.
@@ -29,13 +67,17 @@ pub(crate) struct StderrWriter {
 
 impl StderrWriter {
     /// Writes to the standard error of the process.
-    pub(crate) fn new() -> Self {
-        Self::with_logger(Box::new(simple_logger::SimpleLogger::new().with_utc_timestamps()))
+    pub(crate) fn new(format: LogFormat) -> Self {
+        let logger: Box<dyn Log> = match format {
+            LogFormat::Text => Box::new(simple_logger::SimpleLogger::new().with_utc_timestamps()),
+            LogFormat::Json => Box::new(JsonLogger),
+        };
+        Self { format, ..Self::with_logger(logger) }
     }
 
     /// Writes log lines with any logger.
     pub(crate) fn with_logger(logger: Box<dyn Log>) -> Self {
-        Self { logger, unwritten_lines: 0, unwritten_since_flush: 0 }
+        Self { logger, format: LogFormat::Text, unwritten_lines: 0, unwritten_since_flush: 0 }
     }
 
     /// Writes a log line, and then the number of lines before it that could not be written.
@@ -72,8 +114,8 @@ impl LineSink for StderrWriter {
 
     fn write_line(&mut self, line: &StderrLine) {
         match line {
-            StderrLine::Plain(text) => {
-                if standard_stream::stderr().write_line(text).is_err() {
+            StderrLine::Exit(error) => {
+                if standard_stream::stderr().write_line(exit_line(error, self.format)).is_err() {
                     self.count_unwritten();
                 }
             }

@@ -11,14 +11,14 @@ use crate::output::line_writer::LineWriter;
 use crate::output::printer_thread::LineSink;
 use crate::output::standard_stream;
 use crate::text::bound_address::BoundSocket;
-use crate::text::greeting_event::{GreetingEvent, write_json_head};
+use crate::text::greeting_event::{GreetingEvent, write_json_head, write_text_head};
 use crate::text::protocol::Protocol;
 
 /// A line on standard output.
 #[derive(Debug)]
 pub(crate) enum StdoutLine {
-    /// Every address served, and those of the admin endpoint, printed when all workers listen.
-    Ready { served: Vec<BoundSocket>, admin: Vec<BoundSocket> },
+    /// The [`ready_line`], printed when all workers listen.
+    Ready(Vec<u8>),
     /// What was received.
     Event(GreetingEvent),
 }
@@ -54,13 +54,26 @@ impl StdoutWriter {
 fn write_loss_notice(buffer: &mut Vec<u8>, style: EventStyle, lost: u64, cause: &str) {
     match style {
         EventStyle::Json => write_json_count(buffer, "lost", lost),
-        EventStyle::Text | EventStyle::Off => _ = writeln!(buffer, "... lines lost: {lost}, {cause}"),
+        EventStyle::Text | EventStyle::Off => {
+            write_text_head(buffer, SystemTime::now());
+            let _ = writeln!(buffer, "... lines lost: {lost}, {cause}");
+        }
     }
 }
 
 fn write_json_count(buffer: &mut Vec<u8>, event: &str, count: u64) {
     write_json_head(buffer, event, SystemTime::now());
     let _ = writeln!(buffer, ",\"count\":{count}}}");
+}
+
+/// The first line, with every address served, and those of the admin endpoint.
+pub(crate) fn ready_line(style: EventStyle, served: &[BoundSocket], admin: &[BoundSocket]) -> Vec<u8> {
+    let mut line = Vec::new();
+    match style {
+        EventStyle::Json => write_ready_json(&mut line, served, admin),
+        EventStyle::Text | EventStyle::Off => write_ready_text(&mut line, served, admin),
+    }
+    line
 }
 
 /// `READY tcp=127.0.0.1:8888 udp=127.0.0.1:8888 admin=127.0.0.1:9090 pid=4242`
@@ -99,10 +112,7 @@ impl LineSink for StdoutWriter {
     fn write_line(&mut self, line: &StdoutLine) {
         let buffer = &mut self.lines.buffer;
         match (line, self.style) {
-            (StdoutLine::Ready { served, admin }, EventStyle::Json) => write_ready_json(buffer, served, admin),
-            (StdoutLine::Ready { served, admin }, EventStyle::Text | EventStyle::Off) => {
-                write_ready_text(buffer, served, admin);
-            }
+            (StdoutLine::Ready(line), _) => buffer.extend_from_slice(line),
             (StdoutLine::Event(event), EventStyle::Json) => event.write_json(buffer),
             (StdoutLine::Event(event), EventStyle::Text | EventStyle::Off) => event.write_text(buffer),
         }
@@ -112,7 +122,10 @@ impl LineSink for StdoutWriter {
         let buffer = &mut self.lines.buffer;
         match self.style {
             EventStyle::Json => write_json_count(buffer, "suppressed", count),
-            EventStyle::Text | EventStyle::Off => _ = writeln!(buffer, "... and {count} more in the last second"),
+            EventStyle::Text | EventStyle::Off => {
+                write_text_head(buffer, SystemTime::now());
+                let _ = writeln!(buffer, "... and {count} more in the last second");
+            }
         }
     }
 
@@ -138,7 +151,7 @@ mod tests {
 
     use serde_json::{Value, json};
 
-    use super::{LineSink, StdoutLine, StdoutWriter};
+    use super::{LineSink, StdoutLine, StdoutWriter, ready_line};
     use crate::cli::flags::serve_options::EventStyle;
     use crate::text::bound_address::{Addresses, BoundAddress, BoundSocket};
     use crate::text::greeting_event::GreetingEvent;
@@ -151,6 +164,11 @@ mod tests {
     impl TestWriter {
         fn text(&self) -> String {
             self.0.lock().unwrap().1.clone()
+        }
+
+        /// The lines without their times.
+        fn lines_without_time(&self) -> Vec<String> {
+            self.text().lines().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect()
         }
 
         fn set_full(&self, is_full: bool) {
@@ -196,7 +214,8 @@ mod tests {
         assert!(errors.len() == 1 && errors[0].starts_with("cannot write to standard output"), "{errors:?}");
         writer.set_full(false);
         write(&mut stdout, "three");
-        assert_eq!(writer.text(), "udp - bytes=5 three\n... lines lost: 2, the output could not be written\n");
+        let expected = ["udp - bytes=5 three", "... lines lost: 2, the output could not be written"];
+        assert_eq!(writer.lines_without_time(), expected);
     }
 
     #[test]
@@ -205,14 +224,16 @@ mod tests {
         let mut stdout = StdoutWriter::with_writer(Box::new(writer.clone()), EventStyle::Text, |_| {});
         stdout.write_line(&line("one"));
         stdout.flush(1);
-        assert_eq!(writer.text(), "udp - bytes=3 one\n... lines lost: 1, the output was too slow\n");
+        let expected = ["udp - bytes=3 one", "... lines lost: 1, the output was too slow"];
+        assert_eq!(writer.lines_without_time(), expected);
     }
 
     #[test]
     fn every_json_line_is_an_object_with_an_event_and_a_time() {
         let writer = TestWriter::default();
         let mut stdout = StdoutWriter::with_writer(Box::new(writer.clone()), EventStyle::Json, |_| {});
-        stdout.write_line(&StdoutLine::Ready { served: bound_addresses(), admin: admin_addresses() });
+        let ready = ready_line(EventStyle::Json, &bound_addresses(), &admin_addresses());
+        stdout.write_line(&StdoutLine::Ready(ready));
         stdout.write_suppressed(3);
         write(&mut stdout, "one");
         writer.set_full(true);
@@ -243,7 +264,8 @@ mod tests {
     fn the_ready_line_names_every_socket_in_order() {
         let writer = TestWriter::default();
         let mut stdout = StdoutWriter::with_writer(Box::new(writer.clone()), EventStyle::Text, |_| {});
-        stdout.write_line(&StdoutLine::Ready { served: bound_addresses(), admin: admin_addresses() });
+        let ready = ready_line(EventStyle::Text, &bound_addresses(), &admin_addresses());
+        stdout.write_line(&StdoutLine::Ready(ready));
         stdout.flush(0);
         let addresses = "tcp=127.0.0.1:8888 udp=127.0.0.1:8888 tcp=[::1]:8888 unix=/run/my%20%22halloo%22.sock";
         let addresses = format!("{addresses} admin=127.0.0.1:9090 admin=unix:/run/admin.sock");

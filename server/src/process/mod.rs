@@ -5,6 +5,8 @@ pub(crate) mod inherited_socket;
 pub(crate) mod sd_notify;
 pub(crate) mod server_state;
 pub(crate) mod shutdown;
+pub(crate) mod stdin_eof;
+pub(crate) mod user;
 pub(crate) mod worker_loops;
 
 use std::io;

@@ -5,6 +5,7 @@
 pub(crate) mod admin_sockets;
 pub(crate) mod bind_error;
 pub(crate) mod idle_timer;
+pub(crate) mod ready_file;
 pub(crate) mod server_context;
 pub(crate) mod signals;
 pub(crate) mod socket;
@@ -16,12 +17,12 @@ use std::time::Duration;
 
 use halloo::DrainReport;
 
-use crate::cli::flags::serve_options::ServeOptions;
+use crate::cli::flags::serve_options::{LogFormat, ServeOptions};
 use crate::exit::{ExitError, ExitStatus};
 use crate::greeting::greeter::GreetingTemplates;
-use crate::output::logger;
 use crate::output::printer_thread::Printer;
-use crate::output::stderr::StderrLine;
+use crate::output::stderr::{StderrLine, exit_line};
+use crate::output::{logger, standard_stream};
 use crate::process::sd_notify::SdNotifier;
 use crate::process::{self, inherited_socket};
 use crate::record::recordings::Recordings;
@@ -36,14 +37,25 @@ const FLUSH_TIMEOUT: Duration = Duration::from_millis(250);
 /// must not be lost.
 const FLUSH_TIMEOUT_AFTER_ERROR: Duration = Duration::from_secs(2);
 
-/// Serves until asked to stop.
+/// Serves until asked to stop. With a log in JSON, an error is printed here.
 pub(crate) fn run(options: &ServeOptions) -> Result<ExitStatus, ExitError> {
+    match serve(options) {
+        Err(error) if options.output.log_format == LogFormat::Json => {
+            // If standard error is closed, the exit status remains.
+            let _ = standard_stream::stderr().write_line(exit_line(&error, LogFormat::Json));
+            Ok(error.status)
+        }
+        result => result,
+    }
+}
+
+fn serve(options: &ServeOptions) -> Result<ExitStatus, ExitError> {
     // Before the first descriptor is opened and the first thread is started.
     let start_signals = StartSignals::catch().map_err(|error| ExitError::from_io("cannot catch signals", &error))?;
     let inherited = inherited_socket::take_inherited()?;
     let templates = GreetingTemplates::new(&options.replies);
     process::raise_descriptor_limit();
-    let printer = Printer::start(options.output.events)
+    let printer = Printer::start(options.output.events, options.output.log_format)
         .map_err(|error| ExitError::from_io("cannot start the printing threads", &error))?;
     logger::install(printer.clone(), logger::level_from_flags(options.output.verbose, options.output.quiet));
     let server = ServerContext::new(options, templates, &printer, SdNotifier::from_env())?;
@@ -58,17 +70,19 @@ pub(crate) fn run(options: &ServeOptions) -> Result<ExitStatus, ExitError> {
             (server.exit_status(), FLUSH_TIMEOUT)
         }
         Err(error) => {
-            printer.eprint(StderrLine::Plain(error.to_string()));
-            (error.status, FLUSH_TIMEOUT_AFTER_ERROR)
+            let status = error.status;
+            printer.eprint(StderrLine::Exit(error));
+            (status, FLUSH_TIMEOUT_AFTER_ERROR)
         }
     };
     if let Some(Err(error)) = server.recordings.as_ref().map(Recordings::finish) {
-        printer.eprint(StderrLine::Plain(error.to_string()));
         flush_timeout = FLUSH_TIMEOUT_AFTER_ERROR;
         if status == ExitStatus::Success {
             status = error.status;
         }
+        printer.eprint(StderrLine::Exit(error));
     }
+    server.remove_ready_file();
     printer.flush(flush_timeout);
     drop(admin);
     Ok(status)

@@ -1,6 +1,8 @@
 //! What all workers of a server share.
 
 use std::cell::RefCell;
+use std::os::unix::fs::lchown;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -15,8 +17,13 @@ use crate::output::printer_thread::Printer;
 use crate::process::sd_notify::SdNotifier;
 use crate::process::server_state::{ServerState, SharedServerState};
 use crate::process::shutdown::Shutdown;
+use crate::process::stdin_eof;
+use crate::process::user::TargetUser;
 use crate::process::worker_loops::WorkerLoops;
+use crate::record::recording_file::RecordingFile;
 use crate::record::recordings::Recordings;
+use crate::serve::ready_file::ReadyFile;
+use crate::text::address::{Endpoint, UnixPath};
 
 /// What all workers share.
 pub(crate) struct ServerContext<'o> {
@@ -33,13 +40,16 @@ pub(crate) struct ServerContext<'o> {
     pub(crate) stop_requested: Arc<AtomicBool>,
     /// Workers that are not idle; each counts itself.
     pub(crate) busy_workers: AtomicUsize,
+    ready_file: Option<ReadyFile>,
+    user: Option<TargetUser>,
     /// Whether the server ends because all workers were idle.
     ended_idle: AtomicBool,
 }
 
 impl<'o> ServerContext<'o> {
-    /// The context for as many workers as the command line asks for; an error if the file of the recordings cannot be
-    /// written.
+    /// The context for as many workers as the command line asks for; an error if the file of the recordings or of the
+    /// READY line cannot be written, the user does not exist, or standard input ends at once. A file of an earlier READY
+    /// line is removed.
     pub(crate) fn new(
         options: &'o ServeOptions,
         templates: GreetingTemplates,
@@ -49,7 +59,13 @@ impl<'o> ServerContext<'o> {
         let ServeOptions { workers, lifetime, output, .. } = options;
         let needs_quota = lifetime.max_greetings.is_some() || templates.has_number();
         let loops = WorkerLoops::default();
+        let look_up = |user: &String| TargetUser::look_up(user, &options.given.assignment("user"));
+        if lifetime.exit_on_eof {
+            stdin_eof::check(options.given.name("exit_on_eof").unwrap_or_default())?;
+        }
         Ok(Self {
+            user: lifetime.user.as_ref().map(look_up).transpose()?,
+            ready_file: ReadyFile::new(options)?,
             options,
             recordings: Recordings::new(options, &loops)?,
             counters: Counters::new(*workers, loops.clone(), printer.clone()),
@@ -69,6 +85,42 @@ impl<'o> ServerContext<'o> {
             busy_workers: AtomicUsize::new(*workers),
             ended_idle: AtomicBool::new(false),
         })
+    }
+
+    /// Changes to the user of `--user` when all sockets are open. Their files then belong to it, and it has to be able
+    /// to write the recording.
+    pub(crate) fn change_user(&self) -> Result<(), ExitError> {
+        let Some(user) = &self.user else { return Ok(()) };
+        user.change_to(|uid, gid| socket_files(self.options).try_for_each(|path| lchown(path, Some(uid), Some(gid))))?;
+        if let Some(path) = &self.options.recording.record {
+            let assignment = format!("{}FILE", self.options.given.assignment("record"));
+            RecordingFile::check(path, "the recording", &assignment)?;
+        }
+        if let Some(ready_file) = &self.ready_file {
+            ready_file.check()?;
+        }
+        Ok(())
+    }
+
+    /// Writes the file of the READY line, and begins to watch standard input. All loops are known.
+    pub(crate) fn finish_start(&self, ready_line: &[u8]) -> Result<(), ExitError> {
+        if let Some(ready_file) = &self.ready_file {
+            ready_file.write(ready_line)?;
+        }
+        if self.options.lifetime.exit_on_eof {
+            let shutdown = self.shutdown.clone();
+            stdin_eof::watch(move || {
+                log::info!("standard input has ended");
+                // Loops that have ended already need no message.
+                let _ = shutdown.drain_after_delay();
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Removes the file of the READY line, if there is one.
+    pub(crate) fn remove_ready_file(&self) {
+        self.ready_file.iter().for_each(ReadyFile::remove);
     }
 
     /// Whether a stop signal has arrived, which abandons a start.
@@ -107,4 +159,13 @@ impl<'o> ServerContext<'o> {
         let counters = Arc::clone(&self.worker_counters[worker_number - 1]);
         RefCell::new(Greeter::new(templates, quota, self.shutdown.clone(), self.event_log.clone(), counters))
     }
+}
+
+/// The files of the unix sockets that the command line names.
+fn socket_files(options: &ServeOptions) -> impl Iterator<Item = &Path> {
+    let admin = options.operation.admin.iter().filter_map(|endpoint| match endpoint {
+        Endpoint::Unix(path) => Some(path),
+        Endpoint::Internet(_) => None,
+    });
+    options.listening.unix.iter().chain(admin).filter(|path| !path.is_abstract()).map(UnixPath::as_path)
 }

@@ -16,7 +16,7 @@ use crate::cli::flags::serve_options::ServeOptions;
 use crate::cli::without_effect::settings_without_effect;
 use crate::exit::{ExitError, ExitStatus, os_error};
 use crate::output::printer_thread::Printer;
-use crate::output::stdout::StdoutLine;
+use crate::output::stdout::{StdoutLine, ready_line};
 use crate::process;
 use crate::process::inherited_socket::{self, InheritedSocket};
 use crate::process::sd_notify::Watchdog;
@@ -61,7 +61,7 @@ pub(crate) fn run(
     if let Some(endpoint) = admin_endpoint {
         *admin = Some(admin_sockets::start(server, endpoint)?);
     }
-    let admin_sockets = admin.iter().flat_map(|admin| admin.sockets.iter().cloned()).collect();
+    let admin_sockets: Vec<BoundSocket> = admin.iter().flat_map(|admin| admin.sockets.iter().cloned()).collect();
     thread::scope(|scope| {
         let greeter = server.new_greeter(1);
         let mut event_loop = worker::new_event_loop(server, 1)?;
@@ -89,14 +89,17 @@ pub(crate) fn run(
         };
         let descriptor = signals.borrow().descriptor();
         event_loop.watch(descriptor, Interest::Read, handle_signals).map_err(|error| signal_error(os_error(error)))?;
+        server.change_user()?;
         drop(start_guard.take());
         worker_loops.insert(0, opener.worker_loop(&event_loop));
         let other_loops = worker_loops[1..].iter().map(|worker_loop| worker_loop.handle.clone()).collect();
         server.shutdown.loops.set(worker_loops);
+        let ready_line = ready_line(server.options.output.events, &bound, &admin_sockets);
+        server.finish_start(&ready_line)?;
         log_warnings(server.options, &bound);
         // A script that waits for READY finds the server ready.
         server.shutdown.state.advance_to(ServerState::Ready);
-        printer.print(StdoutLine::Ready { served: bound, admin: admin_sockets });
+        printer.print(StdoutLine::Ready(ready_line));
         server.shutdown.notifier.notify_ready();
         let start = Instant::now();
         other_workers.start_serving(start);

@@ -30,10 +30,11 @@ impl GreetingEvent {
         Self { time: SystemTime::now(), addresses, byte_count, text: text[..kept_bytes].into() }
     }
 
-    /// Appends `tcp 127.0.0.1:50514 bytes=18 Hello, TCP Server!` and a newline. A client of a unix socket has no
-    /// address: the socket's path replaces it.
+    /// Appends the time, `tcp 127.0.0.1:50514 bytes=18 Hello, TCP Server!` and a newline. A client of a unix socket has
+    /// no address: the socket's path replaces it.
     pub(crate) fn write_text(&self, buffer: &mut Vec<u8>) {
         let Addresses { protocol, peer, local } = &self.addresses;
+        write_text_head(buffer, self.time);
         // Writing into a vector cannot fail, here and below.
         let _ = match (peer, local) {
             (Some(peer), _) => write!(buffer, "{protocol} {peer} "),
@@ -84,6 +85,12 @@ pub(crate) fn write_json_head(buffer: &mut Vec<u8>, event: &str, time: SystemTim
     let _ = write!(buffer, "{{\"event\":\"{event}\",\"time\":\"{}\"", format_timestamp(time));
 }
 
+/// Appends the beginning of a text line: the time and a space.
+pub(crate) fn write_text_head(buffer: &mut Vec<u8>, time: SystemTime) {
+    // Writing into a vector cannot fail.
+    let _ = write!(buffer, "{} ", format_timestamp(time));
+}
+
 /// The time in RFC 3339 format, in UTC, to the millisecond. A time outside the years 1970 to 9999 has no such form,
 /// and becomes the nearest one within.
 pub(crate) fn format_timestamp(time: SystemTime) -> String {
@@ -116,10 +123,14 @@ mod tests {
         GreetingEvent::new(Addresses { protocol: Protocol::Unix, peer: None, local }, 2, b"hi")
     }
 
+    /// The line without its time.
     fn text_line(event: &GreetingEvent) -> String {
         let mut line = Vec::new();
         event.write_text(&mut line);
-        String::from_utf8(line).unwrap()
+        let line = String::from_utf8(line).unwrap();
+        let (time, rest) = line.split_once(' ').unwrap();
+        assert_eq!(time, format_timestamp(event.time));
+        rest.to_owned()
     }
 
     fn json_line(event: &GreetingEvent) -> String {

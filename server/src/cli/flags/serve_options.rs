@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, PathBufValueParser, TypedValueParser};
 use clap::{ArgAction, Args, ValueEnum, ValueHint};
 
-use crate::cli::flags::values::{parse_occurrences, parse_record_path, whole_number};
+use crate::cli::flags::values::{parse_occurrences, parse_record_path, parse_yes_or_no, whole_number};
 use crate::cli::trusted_source::TrustedSource;
 use crate::cli::without_effect::GivenSettings;
 use crate::text::address::{Address, Endpoint, UnixPath, parse_unix_path};
@@ -194,6 +194,14 @@ pub(crate) struct LifetimeOptions {
     #[arg(long, value_name = "TIME", env = "HALLOO_EXIT_WHEN_IDLE")]
     #[arg(value_parser = parse_positive_duration)]
     pub(crate) exit_when_idle: Option<Duration>,
+    /// Stop when standard input ends, as after SIGTERM, so that a server does not outlive its parent. What the parent
+    /// writes is ignored
+    #[arg(long, env = "HALLOO_EXIT_ON_EOF", value_parser = parse_yes_or_no)]
+    pub(crate) exit_on_eof: bool,
+    /// Change to this user when all sockets are open, before the first client is served: a name or number, with or
+    /// without a group. Needs root
+    #[arg(long, value_name = "USER[:GROUP]", env = "HALLOO_USER")]
+    pub(crate) user: Option<String>,
 }
 
 /// What to print.
@@ -210,6 +218,14 @@ pub(crate) struct OutputOptions {
     /// Log only warnings and errors; twice: only errors
     #[arg(short, long, env = "HALLOO_QUIET", action = ArgAction::Count, value_parser = parse_occurrences)]
     pub(crate) quiet: u8,
+    /// How to print the log on standard error
+    #[arg(long, value_name = "FORMAT", value_enum, env = "HALLOO_LOG_FORMAT", default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+    /// Write the READY line to this file when the server is ready, and remove the file at the end. A file of an earlier
+    /// server is removed at the start
+    #[arg(long, value_name = "FILE", env = "HALLOO_READY_FILE")]
+    #[arg(value_parser = PathBufValueParser::new().try_map(parse_record_path))]
+    pub(crate) ready_file: Option<PathBuf>,
 }
 
 /// What to record, and where.
@@ -270,6 +286,15 @@ pub(crate) enum EventStyle {
     Json,
     /// No events, only READY
     Off,
+}
+
+/// How the log is printed on standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// One line of text for each message
+    Text,
+    /// One JSON object for each message; only an error on the command line stays text
+    Json,
 }
 
 /// Parses permissions in octal, as in `chmod(1)`, without the setuid, setgid and sticky bits.

@@ -109,7 +109,7 @@ fn echo_and_discard_serve_exactly_max_greetings_connections_however_long_they_st
         drop(streams);
         assert_eq!(server.wait(), 0, "{mode}: {}", server.stderr.text());
         server.wait_for_eof();
-        let events = server.stdout.lines().iter().filter(|line| line.starts_with("tcp ")).count();
+        let events = server.event_lines().iter().filter(|line| line.starts_with("tcp ")).count();
         assert_eq!(events, 5, "{mode}: {}", server.stdout.text());
     }
 }

@@ -2,3 +2,4 @@
 
 mod event_schema;
 pub(crate) mod line_schema;
+mod log_lines;

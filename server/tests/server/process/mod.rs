@@ -4,6 +4,7 @@ pub(crate) mod broken_standard_streams;
 mod drain_delay;
 mod greeting_system_calls;
 mod idle_wakeups;
+mod lifetime_settings;
 mod nonblocking_streams;
 mod signal_dispositions;
 mod signal_handling;

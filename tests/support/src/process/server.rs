@@ -109,9 +109,10 @@ impl Server {
         self.stdout.first_line().expect("the READY line")
     }
 
-    /// The lines after the READY line.
+    /// The lines after the READY line; those of text without their time.
+    #[track_caller]
     pub fn event_lines(&self) -> Vec<String> {
-        self.stdout.lines().split_off(1)
+        self.stdout.lines().split_off(1).into_iter().map(without_time).collect()
     }
 
     /// The addresses of the READY line, as text or as JSON, in order, as `protocol=address`.
@@ -199,6 +200,18 @@ impl Server {
     pub fn log_lines(&self) -> Vec<String> {
         self.stderr.lines().into_iter().filter(|line| !line.contains(" turns=")).collect()
     }
+}
+
+/// A line after READY: text without its time, which it has to have; JSON as it is.
+#[track_caller]
+fn without_time(line: String) -> String {
+    if line.starts_with('{') {
+        return line;
+    }
+    let (time, rest) = line.split_once(' ').unwrap_or_else(|| panic!("{line}"));
+    let is_time = time.len() == "2026-01-01T00:00:00.000Z".len() && time.starts_with("20") && time.ends_with('Z');
+    assert!(is_time, "no time: {line}");
+    rest.to_owned()
 }
 
 /// The first address of a protocol in a READY line, as text or as JSON.

@@ -1,0 +1,94 @@
+//! The file of `--ready-file`: it exists while the server is ready.
+//!
+//! It is always whole, and only the server that wrote a file removes it at the end.
+
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use crate::cli::flags::serve_options::ServeOptions;
+use crate::exit::{ExitError, ExitStatus, cause_and_hint};
+use crate::record::recording_file::RecordingFile;
+use crate::text::escape;
+
+const CONTENTS: &str = "the READY line";
+
+/// The file of `--ready-file`.
+#[derive(Debug)]
+pub(crate) struct ReadyFile {
+    path: PathBuf,
+    /// The flag or variable that gave the path, with a word for it.
+    assignment: String,
+    /// The file that was written. While it is open, no other file has its number.
+    written: OnceLock<File>,
+}
+
+impl ReadyFile {
+    /// The file of the command line, if there is one. Removes a file of an earlier server. An error if the file cannot
+    /// be written.
+    pub(crate) fn new(options: &ServeOptions) -> Result<Option<Self>, ExitError> {
+        let Some(path) = options.output.ready_file.clone() else { return Ok(None) };
+        let assignment = format!("{}FILE", options.given.assignment("ready_file"));
+        let ready_file = Self { path, assignment, written: OnceLock::new() };
+        ready_file.check()?;
+        match fs::remove_file(&ready_file.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(ready_file.error(&error)),
+            _ => Ok(Some(ready_file)),
+        }
+    }
+
+    /// Checks that this user can write the file.
+    pub(crate) fn check(&self) -> Result<(), ExitError> {
+        RecordingFile::check(&self.path, CONTENTS, &self.assignment)?;
+        // Renaming replaces a link such as /dev/stdout, not the file behind it.
+        match fs::symlink_metadata(&self.path) {
+            Ok(file) if !file.is_file() => Err(self.error(&io::Error::other("it is a link or a device"))),
+            _ => Ok(()),
+        }
+    }
+
+    fn error(&self, error: &io::Error) -> ExitError {
+        let cause = cause_and_hint(error, &format!("choose another file with {}", self.assignment));
+        let path = escape::path(self.path.as_os_str().as_encoded_bytes());
+        ExitError::new(ExitStatus::Unavailable, format!("cannot write {CONTENTS} to {path}: {cause}"))
+    }
+
+    /// Writes the line beside the file, and renames it.
+    pub(crate) fn write(&self, line: &[u8]) -> Result<(), ExitError> {
+        let beside = self.path.with_file_name(format!(".halloo-ready-{}", std::process::id()));
+        let written = write_new(&beside, line).and_then(|file| fs::rename(&beside, &self.path).map(|()| file));
+        let file = written.map_err(|error| {
+            let _ = fs::remove_file(&beside);
+            self.error(&error)
+        })?;
+        let _ = self.written.set(file);
+        Ok(())
+    }
+
+    /// Removes the file, unless a later server has replaced it.
+    pub(crate) fn remove(&self) {
+        let written = self.written.get().and_then(|file| file.metadata().ok());
+        let found = fs::symlink_metadata(&self.path).ok();
+        let is_own = written.as_ref().map(id_of) == found.as_ref().map(id_of);
+        if written.is_some()
+            && is_own
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            let cause = cause_and_hint(&error, "remove it by hand");
+            log::warn!("cannot remove {}: {cause}", escape::path(self.path.as_os_str().as_encoded_bytes()));
+        }
+    }
+}
+
+fn write_new(path: &Path, line: &[u8]) -> io::Result<File> {
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    file.write_all(line)?;
+    Ok(file)
+}
+
+/// The device and the number of a file, which identify it.
+fn id_of(file: &Metadata) -> (u64, u64) {
+    (file.dev(), file.ino())
+}

@@ -1,0 +1,217 @@
+//! `--ready-file`, `--exit-on-eof` and `--user`.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::process::Stdio;
+
+use support::network::streams::{GREETING, REQUEST, read_to_end, send};
+use support::network::tcp::{connect, request};
+use support::process::child::{Process, run};
+use support::process::server::{Server, assert_fails};
+use support::wait::wait_until;
+use tempfile::TempDir;
+
+use crate::HALLOO;
+use crate::unix::temporary_socket_path::SocketPath;
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+#[test]
+fn the_ready_file_has_the_ready_line_while_the_server_runs() {
+    let folder = folder();
+    let path = folder.path().join("ready");
+    let file = path.to_str().expect("a plain path");
+    for events in ["text", "json", "off"] {
+        fs::write(&path, "old").expect("a file of an earlier server");
+        let mut server =
+            HALLOO.start(&["--listen", "127.0.0.1:0", "--events", events, "--ready-file", file, "--workers", "2"]);
+        assert_eq!(fs::read_to_string(&path).expect("a file"), format!("{}\n", server.ready_line()));
+        server.assert_exits_on_sigterm();
+        assert!(fs::read_dir(folder.path()).expect("the folder").next().is_none(), "it is removed");
+    }
+}
+
+#[test]
+fn an_old_ready_file_is_removed_even_if_the_start_fails() {
+    let (folder, taken) = (folder(), HALLOO.start(&["--tcp", "127.0.0.1:0"]));
+    let path = folder.path().join("ready");
+    fs::write(&path, "old").expect("a file of an earlier server");
+    let address = taken.tcp().to_string();
+    let output = HALLOO.run(&["--tcp", &address, "--ready-file", path.to_str().expect("a plain path")]);
+    assert_fails(&output, 3, &["address already in use"]);
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_ready_file_of_a_later_server_stays() {
+    let folder = folder();
+    let path = folder.path().join("ready");
+    let arguments = ["--listen", "127.0.0.1:0", "--ready-file", path.to_str().expect("a plain path")];
+    let mut first = HALLOO.start(&arguments);
+    let mut second = HALLOO.start(&arguments);
+    first.assert_exits_on_sigterm();
+    assert_eq!(fs::read_to_string(&path).expect("a file"), format!("{}\n", second.ready_line()));
+    second.assert_exits_on_sigterm();
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_ready_file_that_cannot_be_written_is_an_error_before_the_start() {
+    let folder = folder();
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink(folder.path().join("other"), &link).expect("a link");
+    let in_folder = |name: &str| folder.path().join(name).to_str().expect("a plain path").to_owned();
+    for (file, cause) in [
+        ("/no-such-folder/ready".to_owned(), "there is no folder /no-such-folder"),
+        (in_folder(""), "it is a folder"),
+        (in_folder("link"), "it is a link or a device"),
+        ("/dev/null".to_owned(), "it is a link or a device"),
+    ] {
+        let output = HALLOO.run(&["--tcp", "127.0.0.1:0", "--ready-file", &file]);
+        assert_fails(&output, 3, &["cannot write the READY line to ", cause, "--ready-file FILE"]);
+    }
+    assert!(link.is_symlink(), "nothing is replaced");
+}
+
+#[test]
+fn the_end_of_standard_input_stops_the_server_as_sigterm_does() {
+    let mut command = HALLOO.command(&["--listen", "127.0.0.1:0", "--exit-on-eof", "--workers", "2"]);
+    command.stdin(Stdio::piped());
+    let mut server = Server::start(command);
+    // More than a pipe takes: what the parent writes is read.
+    server.write_stdin(&"ignored ".repeat(20_000));
+    assert_eq!(request(server.tcp()), GREETING);
+    let open = connect(server.tcp());
+    let cpu_time = server.cpu_time();
+    server.close_stdin();
+    server.stderr.wait_for_line("standard input has ended");
+    // SIGTERM beside it is not a second signal, which would reset this connection.
+    server.signal("TERM");
+    send(&open, REQUEST);
+    assert_eq!(read_to_end(&open), GREETING);
+    assert_eq!(server.wait(), 0, "{}", server.stderr.text());
+    assert!(cpu_time.as_millis() < 2000, "it does not spin: {cpu_time:?}");
+}
+
+#[test]
+fn a_server_ends_with_its_killed_parent() {
+    let folder = folder();
+    let pipe = folder.path().join("pipe");
+    // Only the shell has the pipe open for writing.
+    let script = format!("mkfifo {0} && {{ \"$0\" \"$@\" <{0} & exec 3>{0}; wait; }}", pipe.display());
+    let mut parent =
+        Process::spawn(HALLOO.command_under(&["sh", "-c", &script], &["--tcp", "127.0.0.1:0", "--exit-on-eof"]));
+    parent.stdout.wait_for_line("READY ");
+    assert!(parent.is_running());
+    parent.signal("KILL");
+    wait_until("the end of the server", || parent.stdout.is_closed());
+}
+
+#[test]
+fn an_input_that_ends_at_once_is_an_error() {
+    let output = HALLOO.run(&["--tcp", "127.0.0.1:0", "--exit-on-eof"]);
+    assert_fails(&output, 2, &["cannot wait for the end of standard input", "/dev/null", "leave --exit-on-eof out"]);
+    let mut closed = HALLOO.command_under(&["sh", "-c", "exec \"$0\" \"$@\" <&-"], &["--tcp", "127.0.0.1:0"]);
+    closed.env("HALLOO_EXIT_ON_EOF", "true");
+    let output = run(closed);
+    assert_fails(&output, 2, &["it is closed", "leave HALLOO_EXIT_ON_EOF out"]);
+}
+
+#[test]
+fn an_unknown_user_is_an_error() {
+    for user in ["no-such-user", "nobody:no-such-group", "root"] {
+        let output = HALLOO.run(&["--tcp", "127.0.0.1:0", "--user", user]);
+        assert_fails(&output, 3, &[&format!("with --user {user}: "), "; "]);
+    }
+}
+
+/// Run by root.
+mod as_root {
+    use super::*;
+
+    /// The values of a field in the status of each thread.
+    fn thread_statuses(server: &Server, field: &str) -> Vec<String> {
+        let ids = server.thread_names().into_iter().map(|(id, _)| id);
+        let read = |id: u32| {
+            let status =
+                fs::read_to_string(format!("/proc/{}/task/{id}/status", server.pid())).expect("the thread runs");
+            let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("the field");
+            line.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        ids.map(read).collect()
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn every_thread_changes_to_the_user_before_ready() {
+        let (socket_path, admin_path, folder) = (SocketPath::new(), SocketPath::new(), folder());
+        for folder in [socket_path.path.parent(), admin_path.path.parent(), Some(folder.path())] {
+            std::os::unix::fs::chown(folder.expect("a folder"), Some(65_534), None).expect("the test runs as root");
+        }
+        let (ready, recording) = (folder.path().join("ready"), folder.path().join("run.json"));
+        let admin = format!("unix:{}", admin_path.as_str());
+        let mut server = socket_path.start_server(&[
+            "--listen",
+            "127.0.0.1:0",
+            "--workers",
+            "3",
+            "--user",
+            "nobody:4000002",
+            "--admin",
+            &admin,
+            "--ready-file",
+            ready.to_str().expect("a plain path"),
+            "--record",
+            recording.to_str().expect("a plain path"),
+        ]);
+        let nobody = "65534 65534 65534 65534";
+        let uids = thread_statuses(&server, "Uid:");
+        assert!(uids.len() >= 6 && uids.iter().all(|uid| uid == nobody), "{uids:?}");
+        assert!(thread_statuses(&server, "Gid:").iter().all(|gid| gid == "4000002 4000002 4000002 4000002"));
+        assert!(thread_statuses(&server, "CapEff:").iter().all(|rights| rights == "0000000000000000"));
+        assert!(!thread_statuses(&server, "Groups:").iter().any(|groups| groups.split(' ').any(|group| group == "0")));
+        for file in [&socket_path.path, &admin_path.path, &ready] {
+            let metadata = fs::metadata(file).expect("a file");
+            assert_eq!((metadata.uid(), metadata.gid()), (65_534, 4_000_002), "{}", file.display());
+        }
+        assert_eq!(socket_path.request(), GREETING);
+        server.assert_exits_on_sigterm();
+        assert!(!socket_path.path.exists() && !admin_path.path.exists() && !ready.exists(), "the user may remove them");
+        assert_eq!(fs::metadata(recording).expect("the recording").uid(), 65_534);
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn a_port_below_1024_is_served_by_a_user_without_root() {
+        let port = (1..1024).rev().find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok());
+        let address = format!("127.0.0.1:{}", port.expect("a free port"));
+        let server = HALLOO.start(&["--tcp", &address, "--user", "nobody"]);
+        assert_eq!(request(server.tcp()), GREETING);
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn a_file_that_only_root_can_write_is_an_error_with_another_user() {
+        let folder = folder();
+        for flag in ["--record", "--ready-file"] {
+            let file = folder.path().join("file");
+            let file = file.to_str().expect("a plain path");
+            let output = HALLOO.run(&["--tcp", "127.0.0.1:0", "--user", "nobody", flag, file]);
+            assert_fails(&output, 3, &["permission denied", flag]);
+        }
+    }
+
+    #[test]
+    #[ignore = "needs root and setpriv"]
+    fn without_root_another_user_is_an_error_and_the_own_one_is_none() {
+        let run_as_nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
+        let arguments = ["--tcp", "127.0.0.1:0", "--user", "4000001:4000001"];
+        let output = run(HALLOO.command_under(&run_as_nobody, &arguments));
+        assert_fails(&output, 3, &["operation not permitted", "start halloo as root"]);
+        let arguments = ["--tcp", "127.0.0.1:0", "--user", "65534:65534"];
+        let server = Server::start(HALLOO.command_under(&run_as_nobody, &arguments));
+        assert_eq!(request(server.tcp()), GREETING);
+    }
+}
