@@ -208,7 +208,14 @@ Examples:
   halloo probe --connect-only 9000
   halloo probe -6 example.org:9000
   halloo probe unix:/run/halloo.sock
-  halloo probe --tcp --send 'PING\\r\\n' --expect PONG 6379";
+  halloo probe --tcp --send 'PING\\r\\n' --expect PONG 6379
+  halloo probe --wait 30s db:5432 cache:6379 --connect-only
+                                      until both are up, 30 s at most
+  halloo probe --wait-gone 10s 9000   until no server is there any more
+  halloo probe --count 0 --json a:9000 b:9000
+                                      every second, until Ctrl-C
+  halloo probe --tcp --proxy=192.0.2.7 9000
+                                      as a proxy with that client";
 
 /// Printed after the examples of `halloo probe`, by `-h` and `--help`.
 pub(crate) const PROBE_ENVIRONMENT: &str = "\
@@ -219,8 +226,14 @@ Environment:
 
 /// Printed after the flags of `halloo probe`, by `--help` only.
 pub(crate) const PROBE_NOTES: &str = "\
+Targets:
+  Each target is queried over TCP and UDP, or at its unix socket. All are queried
+  at the same time, and none delays another one.
+
 Output:
-  One line for each request: protocol, address, result, time, text. Results:
+  One line for each request: protocol, address, result, time, text. With one
+  request for each target the lines are in the order of the command line, else
+  as they become known. Times are in milliseconds. Results:
     ok           a right reply, or with --connect-only a connection
     timeout      no reply in time
     refused      no server listens there
@@ -231,6 +244,34 @@ Output:
     reset        a connection closed by an RST before a right reply
   The first 64 KiB of a reply are read and printed. If the connection stays
   open, the reply ends after 250 ms of silence.
+  If --count is not 1, the last lines begin with the word summary: for each
+  target and protocol the requests sent, right replies (ok), other results
+  (failed), and the shortest time of a right reply, the median, that of 95 per
+  cent, and the longest.
+  With --json each line is an object. event is answer or summary, result is the
+  word, text the reply, error what happened instead, notes what else happened.
+  halloo generate probe-schema prints the JSON Schema.
+
+Repetition:
+  With --count each target has its own requests, one after the other.
+  --retries sends a datagram again over the same socket: the timeout is divided
+  evenly by the tries, and a reply to any of them counts.
+  --wait is done with a target after its first right reply, --wait-gone once it
+  refuses connections or datagrams, cannot be reached, does not accept a
+  connection in time, does not reply to a datagram in time, or has no name any
+  more. A server that accepts connections is not gone, though it does not reply.
+  The last request of --wait is cut short at the end of its time.
+
+PROXY header:
+  --proxy sends it before the request, over UDP in each datagram. Its destination
+  is the address of the server. A SOURCE without a port has that of the probe.
+  Over a unix socket the header has no client unless SOURCE is given.
+
+Signals:
+  With --count other than 1, SIGINT and SIGTERM end the requests: the summary is
+  printed, and the exit status is that of the results so far. A second signal
+  ends the probe at once. Else, and before the first result, they end it as they
+  end other programs.
 
 Values:
   Printed text has the escapes \\n \\r \\t \\0 \\\\ \\xNN and \\u{N}. --send, --expect
@@ -245,12 +286,14 @@ Names:
   the output line lists them.
 
 Exit status:
-  Of several results the worst counts: 5, 3, 4, 0.
-  0  every reply was right
+  Of several results the worst counts: 5, 3, 4, 0. With --wait and --wait-gone
+  the last result of each target counts.
+  0  every reply was right; with --wait-gone, every server is gone
   2  the command line is wrong
   3  refused, unreachable, or no address for the name
   4  no reply in time
-  5  a wrong reply, or a connection closed or reset without a right one";
+  5  a wrong reply, or a connection closed or reset without a right one; with
+     --wait-gone, a server is still there";
 
 /// Printed after the flags of `halloo view`, by `-h` and `--help`.
 pub(crate) const VIEW_EXAMPLES: &str = "\
