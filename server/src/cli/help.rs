@@ -227,8 +227,8 @@ Environment:
 /// Printed after the flags of `halloo probe`, by `--help` only.
 pub(crate) const PROBE_NOTES: &str = "\
 Targets:
-  Each target is queried over TCP and UDP, or at its unix socket. All are queried
-  at the same time, and none delays another one.
+  Each target is queried over TCP and UDP, or at its unix socket. All are
+  queried at the same time, and none delays another one.
 
 Output:
   One line for each request: protocol, address, result, time, text. With one
@@ -263,8 +263,9 @@ Repetition:
   The last request of --wait is cut short at the end of its time.
 
 PROXY header:
-  --proxy sends it before the request, over UDP in each datagram. Its destination
-  is the address of the server. A SOURCE without a port has that of the probe.
+  --proxy sends it before the request, over UDP in each datagram. Its
+  destination is the address of the server. A SOURCE without a port has that of
+  the probe.
   Over a unix socket the header has no client unless SOURCE is given.
 
 Signals:
