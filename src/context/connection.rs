@@ -6,6 +6,7 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::address::to_canonical;
 use crate::close_reason::CloseReason;
 use crate::context::Context;
 use crate::context::entries::connection_entry::ConnectionEntry;
@@ -176,6 +177,25 @@ impl<'a> Connection<'a> {
             self.reject();
         }
         is_counted
+    }
+
+    /// Returns the address of the socket's own peer, which [`set_peer_addr`](Self::set_peer_addr) does not change: the
+    /// proxy. `None` on a unix socket, and after the peer has reset the connection. It is a system call
+    /// (`getpeername(2)`).
+    ///
+    /// ```
+    /// let service = halloo::stream(|connection, input| {
+    ///     if connection.sender_addr() != connection.peer_addr() {
+    ///         let _ = connection.send(b"behind a proxy\n");
+    ///     }
+    ///     input.len()
+    /// });
+    /// # let _ = service;
+    /// ```
+    #[must_use]
+    pub fn sender_addr(&self) -> Option<SocketAddr> {
+        let stream = self.entry().stream.as_ref()?;
+        stream.peer_addr().ok().flatten().map(to_canonical)
     }
 
     /// Returns for how long the connection has made no progress: no input was consumed, no output was accepted by the

@@ -45,9 +45,10 @@ const fn between<O>(
 
 const SENDS_NO_GREETING: &str = "echo and discard send no greeting";
 const FOR_ALL_PROTOCOLS: &str = "the flag --greeting applies to all protocols";
+const FILE_FOR_ALL_PROTOCOLS: &str = "the flag --greeting-file applies to all protocols";
 
 /// The contradictions of `halloo serve`.
-pub(crate) const OF_SERVE: [Contradiction<ServeOptions>; 9] = [
+pub(crate) const OF_SERVE: [Contradiction<ServeOptions>; 13] = [
     between("greeting", "mode", SENDS_NO_GREETING, |ServeOptions { replies, .. }| {
         !replies.mode.sends_greetings() && replies.greeting.is_some()
     }),
@@ -57,6 +58,15 @@ pub(crate) const OF_SERVE: [Contradiction<ServeOptions>; 9] = [
     between("udp_greeting", "mode", SENDS_NO_GREETING, |ServeOptions { replies, .. }| {
         !replies.mode.sends_greetings() && replies.udp_greeting.is_some()
     }),
+    between("greeting_file", "mode", SENDS_NO_GREETING, |ServeOptions { replies, .. }| {
+        !replies.mode.sends_greetings() && replies.greeting_file.is_some()
+    }),
+    between(
+        "greeting",
+        "greeting_file",
+        "both set the greeting of all protocols",
+        |ServeOptions { replies, .. }| replies.greeting.is_some() && replies.greeting_file.is_some(),
+    ),
     between("greeting_for", "mode", SENDS_NO_GREETING, |ServeOptions { replies, .. }| {
         !replies.mode.sends_greetings() && !replies.greeting_for.is_empty()
     }),
@@ -70,6 +80,18 @@ pub(crate) const OF_SERVE: [Contradiction<ServeOptions>; 9] = [
         precedence: Precedence::SecondFlag,
         ..between("udp_greeting", "greeting", FOR_ALL_PROTOCOLS, |ServeOptions { replies, .. }| {
             replies.udp_greeting.is_some() && replies.greeting.is_some()
+        })
+    },
+    Contradiction {
+        precedence: Precedence::SecondFlag,
+        ..between("tcp_greeting", "greeting_file", FILE_FOR_ALL_PROTOCOLS, |ServeOptions { replies, .. }| {
+            replies.tcp_greeting.is_some() && replies.greeting_file.is_some()
+        })
+    },
+    Contradiction {
+        precedence: Precedence::SecondFlag,
+        ..between("udp_greeting", "greeting_file", FILE_FOR_ALL_PROTOCOLS, |ServeOptions { replies, .. }| {
+            replies.udp_greeting.is_some() && replies.greeting_file.is_some()
         })
     },
     between("max_connections", "workers", "each worker needs at least one connection", |options| {

@@ -76,6 +76,7 @@ Examples:
   halloo --listen 0.0.0.0:9000        on every IPv4 address of this machine
   halloo --tcp :9000 --mode line      one greeting for each line
   halloo --greeting 'Hello, {peer}!'  a greeting of your own
+  halloo --greeting '{json}\\n'        who am I: all that is known of a client
   halloo --unix /run/halloo.sock      only a unix socket
   halloo --workers 4 --events off     four threads
   halloo --tcp :9000 --proxy-protocol 10.0.0.1
@@ -106,8 +107,22 @@ Addresses and paths:
 Values:
   Times are written as 500ms, 10s, 2m or 1m30s; units are ms, s, m, h and d.
   Escapes in a greeting are \\n \\r \\t \\0 \\\\ \\xNN and \\u{N}. A brace is {{ or }};
-  the braces of \\u{N} are single.
-  For a client of a unix socket, {peer} is the word unix and {local} the path.
+  the braces of \\u{N} are single. A greeting has at most 16 KiB.
+  A LISTENER is 9000, 127.0.0.1:9000, tcp:9000, udp:localhost:9000, or
+  unix:/run/halloo.sock. A variable has one LISTENER=TEXT on each line.
+
+Placeholders of a greeting:
+  {peer}       the address of the client; the word unix at a unix socket
+  {peer_ip}    its IP address; the word unix at a unix socket
+  {peer_port}  its port; - at a unix socket
+  {local}      the address of the server that the client used, or the path
+  {protocol}   tcp, udp or unix
+  {number}     1 for the first greeting, 2 for the second
+  {time}       the time in UTC
+  {hostname}   the name of this machine
+  {received}   what the client has sent, at most 1,024 bytes. Over UDP it makes
+               the greeting shorter than the datagram that it answers
+  {json}       an object with all that is known of the client
 
 Output:
   The first line on standard output is READY with every address served. In a

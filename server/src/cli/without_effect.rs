@@ -57,9 +57,11 @@ struct Condition {
 
 const NO_CONNECTIONS: &str = "neither TCP nor a unix socket is served";
 
+const ALL_HAVE_OWN_GREETINGS: &str = "every protocol that is served has a greeting of its own";
+
 const NO_RECORDING: &str = "nothing is recorded; add --record FILE";
 
-const CONDITIONS: [Condition; 15] = [
+const CONDITIONS: [Condition; 16] = [
     Condition {
         setting: "unix_mode",
         is_met: |options, _| !options.listening.unix.iter().all(UnixPath::is_abstract),
@@ -97,11 +99,8 @@ const CONDITIONS: [Condition; 15] = [
         is_met: |options, _| options.replies.mode != Mode::Discard,
         cause: "discard sends no reply",
     },
-    Condition {
-        setting: "greeting",
-        is_met: |options, served| served.iter().any(|protocol| !has_own_greeting(options, *protocol)),
-        cause: "every protocol that is served has a greeting of its own",
-    },
+    Condition { setting: "greeting", is_met: has_common_greeting, cause: ALL_HAVE_OWN_GREETINGS },
+    Condition { setting: "greeting_file", is_met: has_common_greeting, cause: ALL_HAVE_OWN_GREETINGS },
     Condition {
         setting: "mode",
         is_met: |options, served| has_streams(served) || !matches!(options.replies.mode, Mode::Banner | Mode::Line),
@@ -126,6 +125,11 @@ fn has_clients_behind_unix_sockets(options: &ServeOptions, served: &[Protocol]) 
 
 fn has_streams(served: &[Protocol]) -> bool {
     served.iter().any(|protocol| *protocol != Protocol::Udp)
+}
+
+/// Whether a protocol has the greeting of all protocols.
+fn has_common_greeting(options: &ServeOptions, served: &[Protocol]) -> bool {
+    served.iter().any(|protocol| !has_own_greeting(options, *protocol))
 }
 
 fn has_own_greeting(options: &ServeOptions, protocol: Protocol) -> bool {

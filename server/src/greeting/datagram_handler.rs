@@ -8,7 +8,8 @@ use std::cell::RefCell;
 use halloo::{Datagram, DatagramHandler};
 
 use crate::cli::flags::serve_options::Mode;
-use crate::greeting::greeter::{Greeter, TemplateId};
+use crate::greeting::greeter::{Greeter, Question};
+use crate::greeting::greeting_templates::TemplateId;
 use crate::text::bound_address::Addresses;
 use crate::text::protocol::Protocol;
 use crate::text::served_socket::ServedSocket;
@@ -50,7 +51,7 @@ impl<O: DatagramOutput> DatagramHandler for GreetingDatagramHandler<'_, O> {
             let (peer, local) = (Some(datagram.peer_addr()), Some(datagram.local_addr().into()));
             Addresses { protocol: Protocol::Udp, peer, local }
         });
-        if self.mode.sends_greetings() && greeter.is_greeting(payload) {
+        if self.mode.sends_greetings() && greeter.is_greeting(self.template, payload) {
             log::debug!("{}: the datagram is itself a greeting; it has no reply", datagram.peer_addr());
             greeter.counters().looped_datagrams.add_one();
             return;
@@ -58,7 +59,10 @@ impl<O: DatagramOutput> DatagramHandler for GreetingDatagramHandler<'_, O> {
         let Some(reservation) = greeter.reserve() else { return };
         let is_answered = match self.mode {
             Mode::Greet | Mode::Banner | Mode::Line => {
-                let greeting = greeter.render(reservation.number(), self.template, addresses.as_ref(), b"");
+                let sender = datagram.sender_addr();
+                let proxy = Some(sender).filter(|sender| *sender != datagram.peer_addr());
+                let question = Question { addresses: addresses.as_ref(), proxy, received: payload };
+                let greeting = greeter.render(reservation.number(), self.template, &question, b"");
                 self.output.reply(datagram, greeting)
             }
             Mode::Echo => self.output.reply(datagram, payload),

@@ -3,12 +3,14 @@
 //! Over all protocols and workers, greetings are numbered without a gap, and their number reaches the limit exactly.
 //! The last greeting drains all loops.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use halloo::Context;
 
-use crate::cli::flags::serve_options::ReplyOptions;
 use crate::greeting::greeting_quota::{GreetingQuota, Reservation};
+use crate::greeting::greeting_templates::{GreetingTemplates, TemplateId};
 use crate::greeting::worker_counters::WorkerCounters;
 use crate::output::event_log::EventLog;
 use crate::process::shutdown::Shutdown;
@@ -16,9 +18,7 @@ use crate::text::bound_address::Addresses;
 use crate::text::greeting_event::GreetingEvent;
 use crate::text::protocol::Protocol;
 use crate::text::served_socket::ServedSocket;
-use crate::text::template::Template;
-use crate::text::template::greeting_for::GreetingFor;
-use crate::text::template::placeholder::{Placeholder, PlaceholderValues, read_hostname};
+use crate::text::template::placeholder::PlaceholderValues;
 
 /// Renders, numbers and records the greetings of one worker.
 #[derive(Debug)]
@@ -35,89 +35,17 @@ pub(crate) struct Greeter {
     cached: Option<TemplateId>,
     /// Whether a greeting or an event contains the addresses; stored, because each greeting needs it.
     needs_addresses: bool,
+    needs_proxy: bool,
 }
 
-/// The templates, and the host name that they may contain.
-#[derive(Clone, Debug)]
-pub(crate) struct GreetingTemplates {
-    /// For TCP and unix sockets: a client of a unix socket may be a proxy that passes on the bytes of a TCP client.
-    tcp: Template,
-    udp: Template,
-    /// Those of single sockets.
-    of_sockets: Vec<GreetingFor>,
-    hostname: String,
-}
-
-/// The template of a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TemplateId {
-    Tcp,
-    Udp,
-    /// The greeting of single sockets at this position.
-    Socket(usize),
-}
-
-impl GreetingTemplates {
-    /// The templates of the command line, or the default ones.
-    pub(crate) fn new(replies: &ReplyOptions) -> Self {
-        let template_or_default = |specific: &Option<Template>, default| {
-            specific.as_ref().or(replies.greeting.as_ref()).cloned().unwrap_or_else(|| Template::literal(default))
-        };
-        let tcp = template_or_default(&replies.tcp_greeting, "Hello, TCP Client!");
-        let udp = template_or_default(&replies.udp_greeting, "Hello, UDP Client!");
-        let mut templates = Self { tcp, udp, of_sockets: replies.greetings_for(), hostname: String::new() };
-        if templates.contains(Placeholder::Hostname) {
-            templates.hostname = read_hostname();
-        }
-        templates
-    }
-
-    /// Whether a greeting contains its number, which then must be unique.
-    pub(crate) fn has_number(&self) -> bool {
-        self.contains(Placeholder::Number)
-    }
-
-    fn are_constant(&self) -> bool {
-        self.all().all(Template::is_constant)
-    }
-
-    fn contains(&self, placeholder: Placeholder) -> bool {
-        self.all().any(|template| template.contains(placeholder))
-    }
-
-    fn all(&self) -> impl Iterator<Item = &Template> {
-        [&self.tcp, &self.udp].into_iter().chain(self.of_sockets.iter().map(|one| &one.greeting))
-    }
-
-    /// Returns an error if the name of a greeting belongs to no socket, or a socket has two.
-    pub(crate) fn check_sockets<'s>(
-        &self,
-        sockets: impl Iterator<Item = &'s ServedSocket> + Clone,
-    ) -> Result<(), String> {
-        GreetingFor::check_all(&self.of_sockets, sockets)
-    }
-
-    fn id_for(&self, socket: &ServedSocket) -> TemplateId {
-        match (GreetingFor::position_for(&self.of_sockets, socket), socket.protocol) {
-            (Some(position), _) => TemplateId::Socket(position),
-            (None, Protocol::Tcp | Protocol::Unix) => TemplateId::Tcp,
-            (None, Protocol::Udp) => TemplateId::Udp,
-        }
-    }
-
-    fn get(&self, id: TemplateId) -> &Template {
-        match id {
-            TemplateId::Tcp => &self.tcp,
-            TemplateId::Udp => &self.udp,
-            TemplateId::Socket(position) => &self.of_sockets[position].greeting,
-        }
-    }
-
-    /// Whether a UDP socket of this server can have sent the datagram.
-    fn can_have_sent(&self, datagram: &[u8]) -> bool {
-        let mut of_sockets = self.of_sockets.iter().filter(|one| one.socket.is_possible_for(Protocol::Udp));
-        self.udp.matches(datagram) || of_sockets.any(|one| one.greeting.matches(datagram))
-    }
+/// What a greeting replies to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Question<'a> {
+    /// `None` if nothing [needs](Greeter::addresses_if_needed) them.
+    pub(crate) addresses: Option<&'a Addresses>,
+    /// The sender of the PROXY header with the client's address.
+    pub(crate) proxy: Option<SocketAddr>,
+    pub(crate) received: &'a [u8],
 }
 
 impl Greeter {
@@ -130,7 +58,9 @@ impl Greeter {
         counters: Arc<WorkerCounters>,
     ) -> Self {
         let needs_addresses = !event_log.is_off() || !templates.are_constant();
-        Self { templates, quota, shutdown, event_log, counters, buffer: Vec::new(), cached: None, needs_addresses }
+        let needs_proxy = templates.has_proxy();
+        let buffer = Vec::new();
+        Self { templates, quota, shutdown, event_log, counters, buffer, cached: None, needs_addresses, needs_proxy }
     }
 
     /// A greeter that prints nothing, for tests.
@@ -141,7 +71,10 @@ impl Greeter {
         greetings_max: Option<u64>,
     ) -> std::cell::RefCell<Self> {
         let greeting = greeting.map(|text| text.parse().unwrap());
-        let replies = ReplyOptions { mode, greeting, tcp_greeting: None, udp_greeting: None, greeting_for: Vec::new() };
+        let replies = crate::cli::flags::serve_options::ReplyOptions {
+            greeting,
+            ..crate::cli::flags::serve_options::ReplyOptions::for_test(mode)
+        };
         let event_log = EventLog::new(
             crate::output::printer_thread::Printer::null(),
             crate::cli::flags::serve_options::EventStyle::Off,
@@ -157,7 +90,13 @@ impl Greeter {
             keeps_connections: mode.keeps_connections(),
         };
         let quota = Some(Arc::new(GreetingQuota::new(greetings_max)));
-        std::cell::RefCell::new(Self::new(GreetingTemplates::new(&replies), quota, shutdown, event_log, Arc::default()))
+        std::cell::RefCell::new(Self::new(
+            GreetingTemplates::new(&replies).unwrap(),
+            quota,
+            shutdown,
+            event_log,
+            Arc::default(),
+        ))
     }
 
     /// Sets the loop of a test, which drains after the last greeting.
@@ -215,32 +154,38 @@ impl Greeter {
         &self.templates
     }
 
+    /// Whether a greeting contains the address of a proxy; stored, because each greeting needs it.
+    pub(crate) fn needs_proxy(&self) -> bool {
+        self.needs_proxy
+    }
+
     /// Renders the greeting with this number, followed by a suffix, which must be the same for all calls of a template.
-    pub(crate) fn render(
-        &mut self,
-        number: u64,
-        id: TemplateId,
-        addresses: Option<&Addresses>,
-        suffix: &[u8],
-    ) -> &[u8] {
+    pub(crate) fn render(&mut self, number: u64, id: TemplateId, question: &Question<'_>, suffix: &[u8]) -> &[u8] {
         if self.cached == Some(id) {
             return &self.buffer;
         }
         // They are missing only if no placeholder needs them.
         let unknown = Addresses { protocol: Protocol::Tcp, peer: None, local: None };
-        let addresses = addresses.unwrap_or(&unknown);
-        let values = PlaceholderValues { addresses, number, hostname: &self.templates.hostname };
-        let template = self.templates.get(id);
+        let Question { addresses, proxy, received } = *question;
         self.buffer.clear();
-        template.render(values, &mut self.buffer);
+        let is_constant = self.templates.render(id, &mut self.buffer, |hostname, mode| PlaceholderValues {
+            addresses: addresses.unwrap_or(&unknown),
+            number,
+            hostname,
+            mode,
+            time: SystemTime::now(),
+            proxy,
+            received,
+        });
         self.buffer.extend_from_slice(suffix);
-        self.cached = Some(id).filter(|_| template.is_constant());
+        self.cached = Some(id).filter(|_| is_constant);
         &self.buffer
     }
 
-    /// Whether a datagram is itself a greeting of this server, or of one with the same templates.
-    pub(crate) fn is_greeting(&self, datagram: &[u8]) -> bool {
-        self.templates.can_have_sent(datagram)
+    /// Whether a datagram to a socket with this template can be a greeting of this server, or of one with the same
+    /// templates.
+    pub(crate) fn is_greeting(&self, id: TemplateId, datagram: &[u8]) -> bool {
+        self.templates.can_have_sent(id, datagram)
     }
 
     /// Counts a greeting as sent and logs its event: the number of bytes received and their beginning.
@@ -262,36 +207,5 @@ impl Greeter {
             // Loops that have ended already need no message.
             let _ = self.shutdown.drain();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{GreetingTemplates, ReplyOptions, TemplateId};
-    use crate::cli::flags::serve_options::Mode;
-
-    fn reply_options(mode: Mode, common: Option<&str>, udp: Option<&str>) -> ReplyOptions {
-        let template = |text: Option<&str>| text.map(|text| text.parse().unwrap());
-        ReplyOptions {
-            mode,
-            greeting: template(common),
-            tcp_greeting: None,
-            udp_greeting: template(udp),
-            greeting_for: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn the_default_greetings_are_those_of_the_first_programs() {
-        let templates = GreetingTemplates::new(&reply_options(Mode::Greet, None, None));
-        assert!(templates.get(TemplateId::Tcp).matches(b"Hello, TCP Client!"));
-        assert!(templates.get(TemplateId::Udp).matches(b"Hello, UDP Client!"));
-    }
-
-    #[test]
-    fn the_greeting_of_one_protocol_replaces_the_common_one() {
-        let templates = GreetingTemplates::new(&reply_options(Mode::Line, Some("both"), Some("datagram")));
-        assert!(templates.get(TemplateId::Tcp).matches(b"both"));
-        assert!(templates.get(TemplateId::Udp).matches(b"datagram"));
     }
 }

@@ -3,5 +3,6 @@
 pub(crate) mod datagram_handler;
 pub(crate) mod greeter;
 pub(crate) mod greeting_quota;
+pub(crate) mod greeting_templates;
 pub(crate) mod stream_handlers;
 pub(crate) mod worker_counters;

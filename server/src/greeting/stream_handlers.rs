@@ -3,14 +3,16 @@
 //! No greeting is sent once the greeter is exhausted.
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use halloo::framing::{Format, FrameDecoder, Frames};
 use halloo::{CloseReason, Connection, EventLoop, HandlerId, SendError, StreamHandler};
 
 use crate::cli::flags::serve_options::Mode;
-use crate::greeting::greeter::{Greeter, TemplateId};
+use crate::greeting::greeter::{Greeter, Question};
 use crate::greeting::greeting_quota::Reservation;
+use crate::greeting::greeting_templates::TemplateId;
 use crate::text::bound_address::{Addresses, BoundAddress};
 use crate::text::greeting_event::KEPT_BYTES_MAX;
 use crate::text::served_socket::ServedSocket;
@@ -121,7 +123,8 @@ impl<O: StreamOutput> Service<'_, O> {
         let addresses = self.addresses(connection);
         let mut greeter = self.greeter.borrow_mut();
         let Some(reservation) = greeter.reserve() else { return false };
-        let greeting = greeter.render(reservation.number(), self.template, addresses.as_ref(), suffix);
+        let question = Question { addresses: addresses.as_ref(), proxy: proxy_of(connection, &greeter), received };
+        let greeting = greeter.render(reservation.number(), self.template, &question, suffix);
         // It fits: a line is passed on only while half of the outbox is free, and the longest greeting needs less.
         let is_sent = self.output.send(connection, greeting).is_ok();
         // A reservation that is dropped is released.
@@ -131,6 +134,12 @@ impl<O: StreamOutput> Service<'_, O> {
         }
         is_sent
     }
+}
+
+/// The address of the proxy that has sent the client's address, if a greeting contains it. A unix socket has none.
+fn proxy_of(connection: &Connection<'_>, greeter: &Greeter) -> Option<SocketAddr> {
+    let sender = greeter.needs_proxy().then(|| connection.sender_addr()).flatten();
+    sender.filter(|sender| Some(*sender) != connection.peer_addr())
 }
 
 /// Replies to the first bytes, or to EOF, then closes.
@@ -157,7 +166,9 @@ impl<O: StreamOutput> StreamHandler for GreetHandler<'_, O> {
         let mut greeter = self.service.greeter.borrow_mut();
         if let Some(number) = greeter.next_number() {
             // It fits: the outbox is empty.
-            let greeting = greeter.render(number, self.service.template, addresses.as_ref(), b"");
+            let question =
+                Question { addresses: addresses.as_ref(), proxy: proxy_of(connection, &greeter), received: b"" };
+            let greeting = greeter.render(number, self.service.template, &question, b"");
             let _ = self.service.output.send(connection, greeting);
         }
         self.service.output.close(connection);

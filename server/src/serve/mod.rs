@@ -19,7 +19,7 @@ use halloo::DrainReport;
 
 use crate::cli::flags::serve_options::{LogFormat, ServeOptions};
 use crate::exit::{ExitError, ExitStatus};
-use crate::greeting::greeter::GreetingTemplates;
+use crate::greeting::greeting_templates::GreetingTemplates;
 use crate::output::printer_thread::Printer;
 use crate::output::stderr::{StderrLine, exit_line};
 use crate::output::{logger, standard_stream};
@@ -53,7 +53,7 @@ fn serve(options: &ServeOptions) -> Result<ExitStatus, ExitError> {
     // Before the first descriptor is opened and the first thread is started.
     let start_signals = StartSignals::catch().map_err(|error| ExitError::from_io("cannot catch signals", &error))?;
     let inherited = inherited_socket::take_inherited()?;
-    let templates = GreetingTemplates::new(&options.replies);
+    let templates = GreetingTemplates::new(&options.replies)?;
     process::raise_descriptor_limit();
     let printer = Printer::start(options.output.events, options.output.log_format)
         .map_err(|error| ExitError::from_io("cannot start the printing threads", &error))?;

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::cli::flags::serve_options::ServeOptions;
 use crate::exit::{ExitError, ExitStatus};
-use crate::greeting::greeter::{Greeter, GreetingTemplates};
+use crate::greeting::greeter::Greeter;
 use crate::greeting::greeting_quota::GreetingQuota;
+use crate::greeting::greeting_templates::GreetingTemplates;
 use crate::greeting::worker_counters::WorkerCounters;
 use crate::output::counters::Counters;
 use crate::output::event_log::EventLog;

@@ -292,7 +292,7 @@ mod tests {
     use crate::cli::flags::CommandLine;
     use crate::cli::flags::serve_options::ServeOptions;
     use crate::exit::{ExitError, ExitStatus};
-    use crate::greeting::greeter::GreetingTemplates;
+    use crate::greeting::greeting_templates::GreetingTemplates;
     use crate::output::printer_thread::Printer;
     use crate::process::sd_notify::SdNotifier;
     use crate::process::worker_loops::WorkerLoop;
@@ -303,7 +303,7 @@ mod tests {
     }
 
     fn server_context(options: &ServeOptions) -> ServerContext<'_> {
-        let templates = GreetingTemplates::new(&options.replies);
+        let templates = GreetingTemplates::new(&options.replies).unwrap();
         ServerContext::new(options, templates, &Printer::null(), SdNotifier::disabled()).unwrap()
     }
 

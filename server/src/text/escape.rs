@@ -53,6 +53,17 @@ pub(crate) fn excerpt(text: &str) -> String {
     message(text, EXCERPT_BYTES_MAX)
 }
 
+/// The beginning of the bytes, at most this many. The end splits no character of UTF-8.
+pub(crate) fn whole_characters(bytes: &[u8], bytes_max: usize) -> &[u8] {
+    if bytes.len() <= bytes_max {
+        return bytes;
+    }
+    let is_first = |byte: u8| byte & 0b1100_0000 != 0b1000_0000;
+    // A character has at most four bytes. Other text is cut anywhere.
+    let first = (bytes_max.saturating_sub(3)..=bytes_max).rev().find(|index| is_first(bytes[*index]));
+    &bytes[..first.unwrap_or(bytes_max)]
+}
+
 /// Which characters are escaped, and how.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Style {
@@ -190,7 +201,7 @@ fn is_combining_mark(character: char) -> bool {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{TEXT_BYTES_MAX, is_visible, json, message, text};
+    use super::{TEXT_BYTES_MAX, is_visible, json, message, text, whole_characters};
 
     #[test]
     fn printable_text_is_unchanged() {
@@ -311,6 +322,19 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_cut_text_is_the_longest_beginning_of_whole_characters(text in "[a\u{fc}\u{4f60}\u{1f642}]{0,12}", bytes_max in 0..50_usize) {
+            let cut = std::str::from_utf8(whole_characters(text.as_bytes(), bytes_max)).unwrap();
+            let mut expected = text.char_indices().map(|(index, one)| index + one.len_utf8()).filter(|end| *end <= bytes_max);
+            prop_assert_eq!(cut, &text[..expected.next_back().unwrap_or(0)]);
+        }
+
+        #[test]
+        fn other_bytes_are_cut_within_three_bytes(bytes in prop::collection::vec(any::<u8>(), 0..40), bytes_max in 0..50_usize) {
+            let cut = whole_characters(&bytes, bytes_max).len();
+            prop_assert!(cut <= bytes_max && cut + 3 >= bytes_max.min(bytes.len()));
+        }
+
         #[test]
         fn any_bytes_become_one_bounded_printable_line(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
             let line = text(&bytes);

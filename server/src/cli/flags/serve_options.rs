@@ -79,10 +79,15 @@ pub(crate) struct ReplyOptions {
     /// When to reply, and with what
     #[arg(long, value_enum, env = "HALLOO_MODE", default_value_t = Mode::Greet)]
     pub(crate) mode: Mode,
-    /// The greeting over all protocols; may contain {peer} {local} {protocol} {number} {hostname}. The flag wins over
-    /// the variables of --tcp-greeting and --udp-greeting
+    /// The greeting over all protocols; may contain placeholders such as {peer} and {json}, listed below. The flag wins
+    /// over the variables of --tcp-greeting and --udp-greeting
     #[arg(long, value_name = "TEXT", env = "HALLOO_GREETING")]
     pub(crate) greeting: Option<Template>,
+    /// The greeting over all protocols, read from a file at the start, with the same placeholders and escapes. The
+    /// newline at the end of the last line is left out
+    #[arg(long, value_name = "FILE", env = "HALLOO_GREETING_FILE")]
+    #[arg(value_parser = PathBufValueParser::new().try_map(parse_record_path))]
+    pub(crate) greeting_file: Option<PathBuf>,
     /// The greeting over TCP and unix sockets [default: "Hello, TCP Client!"]
     #[arg(long, value_name = "TEXT", env = "HALLOO_TCP_GREETING")]
     pub(crate) tcp_greeting: Option<Template>,
@@ -93,6 +98,15 @@ pub(crate) struct ReplyOptions {
     /// front for one protocol. It wins over the other greetings, and the more precise name over the less precise one
     #[arg(long, value_name = "LISTENER=TEXT", env = "HALLOO_GREETING_FOR")]
     pub(crate) greeting_for: Vec<GreetingsFor>,
+}
+
+#[cfg(test)]
+impl ReplyOptions {
+    /// The default greetings.
+    pub(crate) fn for_test(mode: Mode) -> Self {
+        let (greeting, tcp_greeting, udp_greeting) = (None, None, None);
+        Self { mode, greeting, greeting_file: None, tcp_greeting, udp_greeting, greeting_for: Vec::new() }
+    }
 }
 
 impl ReplyOptions {

@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum, ValueHint};
 use crate::cli::flags::values::{parse_record_path, parse_yes_or_no};
 use crate::cli::without_effect::GivenSettings;
 use crate::text::address::{Address, Endpoint};
+use crate::text::unescape::Unescaped;
 
 /// The flags of `halloo tour`.
 #[derive(Args, Clone, Debug)]
@@ -23,7 +24,7 @@ pub(crate) struct TourOptions {
     /// What the server at that address does
     #[arg(long, value_enum, env = "HALLOO_TOUR_MODE", default_value_t = TourMode::Echo)]
     pub(crate) mode: TourMode,
-    /// A line, without its newline, that this server answers after about 300 ms of work, for the cases 9 and 11
+    /// A line, with escapes and without its newline, that this server answers after about 300 ms of work, for the cases 9 and 11
     #[arg(long, value_name = "TEXT", env = "HALLOO_TOUR_SLOW", default_value = "work 300")]
     #[arg(value_parser = parse_line)]
     pub(crate) slow: String,
@@ -60,15 +61,17 @@ fn parse_address_to_try(text: OsString) -> Result<Address, String> {
     }
 }
 
-/// Parses a line, without its newline.
+/// Parses a line with escapes, without its newline.
 fn parse_line(text: &str) -> Result<String, String> {
-    match text {
-        "" => Err("the line is empty; write one such as 'work 300'".to_owned()),
-        text if text.contains(['\n', '\r']) => {
-            Err("the text has several lines; write one, without its newline".to_owned())
-        }
-        text => Ok(text.to_owned()),
+    let Unescaped(bytes) = text.parse()?;
+    let line = String::from_utf8(bytes).map_err(|_| "the line is not valid UTF-8; leave out \\xNN".to_owned())?;
+    if line.is_empty() {
+        return Err("the line is empty; write one such as 'work 300'".to_owned());
     }
+    if line.contains(['\n', '\r']) {
+        return Err("the text has several lines; write one, without its newline".to_owned());
+    }
+    Ok(line)
 }
 
 /// What the hostile clients expect of a server.

@@ -47,7 +47,7 @@ pub(crate) fn is_page(path: &Path) -> bool {
     path.extension().is_some_and(is)
 }
 
-/// The path of a recording. Standard output has the events.
+/// The path of a file; `-` is none. Standard output has the events.
 pub(crate) fn parse_record_path(path: PathBuf) -> Result<PathBuf, String> {
     if path.as_os_str().as_encoded_bytes().starts_with(b"-") {
         let shown = excerpt(&path.to_string_lossy());

@@ -3,6 +3,7 @@
 //! A greeting has at most `GREETING_BYTES_MAX` bytes, and matching any datagram takes bounded time. A template without
 //! literal text matches nothing.
 
+pub(crate) mod client_json;
 pub(crate) mod greeting_for;
 pub(crate) mod placeholder;
 
@@ -10,15 +11,16 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 
+use crate::text::LEAVE_FLAG_OUT;
+use crate::text::escape::{self, whole_characters};
 use crate::text::template::placeholder::{Placeholder, PlaceholderValues};
 use crate::text::unescape::push_escape;
-use crate::text::{LEAVE_FLAG_OUT, escape};
 
 /// The longest greeting, in bytes: it fits in a datagram, and several fit in an outbox.
 pub(crate) const GREETING_BYTES_MAX: usize = 16 * 1024;
 
-const PLACEHOLDER_HINT: &str =
-    "placeholders are {peer}, {local}, {protocol}, {number} and {hostname}; write {{ and }} for a brace";
+const PLACEHOLDER_HINT: &str = "placeholders are {peer}, {peer_ip}, {peer_port}, {local}, {protocol}, {number}, {time}, {hostname}, {received} and \
+     {json}; write {{ and }} for a brace";
 
 /// A greeting with placeholders.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,10 +50,24 @@ impl Template {
         }
     }
 
-    /// Whether this template can render to exactly these bytes.
+    /// Appends the greeting, shortened to at most this many bytes: what the client has sent first, then the end. No
+    /// character is split.
+    pub(crate) fn render_within(&self, bytes_max: usize, values: PlaceholderValues<'_>, buffer: &mut Vec<u8>) {
+        let (start, repeats) = (buffer.len(), self.parts.iter().filter(|part| part.is_received()).count());
+        self.render(PlaceholderValues { received: b"", ..values }, buffer);
+        let room = bytes_max.saturating_sub(buffer.len() - start) / repeats.max(1);
+        buffer.truncate(start);
+        self.render(PlaceholderValues { received: whole_characters(values.received, room), ..values }, buffer);
+        let length = whole_characters(&buffer[start..], bytes_max).len();
+        buffer.truncate(start + length);
+    }
+
+    /// Whether this template can render to exactly these bytes. One with `{received}` never does: it could render to
+    /// what any client sends.
     pub(crate) fn matches(&self, bytes: &[u8]) -> bool {
-        let has_literal = self.parts.iter().any(|part| matches!(part, Part::Literal(_)));
-        if !has_literal || bytes.len() > self.bytes_max() {
+        let is_distinct = |part: &Part| matches!(part, Part::Literal(_) | Part::Placeholder(Placeholder::Json));
+        if !self.parts.iter().any(is_distinct) || self.contains(Placeholder::Received) || bytes.len() > self.bytes_max()
+        {
             return false;
         }
         let (parts, start) = match self.parts.split_first() {
@@ -152,6 +168,10 @@ fn parse_placeholder<'a>(brace: &str, tail: &'a str) -> Result<(Placeholder, &'a
 }
 
 impl Part {
+    fn is_received(&self) -> bool {
+        *self == Self::Placeholder(Placeholder::Received)
+    }
+
     /// Adds every position where this part can end if it begins at `start`.
     fn push_match_ends(&self, bytes: &[u8], start: usize, ends: &mut Vec<usize>) {
         let rest = &bytes[start..];
@@ -184,7 +204,7 @@ mod tests {
     }
 
     fn values(addresses: &Addresses) -> PlaceholderValues<'_> {
-        PlaceholderValues { addresses, number: 7, hostname: "box-1.example.org" }
+        PlaceholderValues::for_test(addresses)
     }
 
     fn render(text: &str) -> String {
@@ -199,6 +219,7 @@ mod tests {
         assert_eq!(render("Hello, UDP Client!"), "Hello, UDP Client!");
         assert_eq!(render("{number}: {peer} on {local}"), "7: 127.0.0.1:50514 on [::1]:8888");
         assert_eq!(render("{protocol}@{hostname}"), "udp@box-1.example.org");
+        assert_eq!(render("{peer_ip} {peer_port} {time}"), "127.0.0.1 50514 1970-01-01T00:00:00.000Z");
         assert_eq!(render("{{{number}}} {{}}"), "{7} {}");
         assert_eq!(render(r"\u{41}\x7bpeer\x7d{number}\\\n\0"), "A{peer}7\\\n\0");
     }
@@ -250,6 +271,13 @@ mod tests {
     }
 
     #[test]
+    fn a_template_with_received_matches_nothing() {
+        // Any client could have sent the text.
+        assert!(!template("{received}\\n").matches(b"hello\n"));
+        assert!(!template("Hello, {received}!").matches(b"Hello, UDP Server!"));
+    }
+
+    #[test]
     fn adjacent_placeholders_are_matched() {
         assert!(template("{number}{number}x").matches(b"12x"));
         assert!(!template("{number}{number}x").matches(b"1x"));
@@ -263,7 +291,13 @@ mod tests {
         assert!(!repeated.matches("a".repeat(repeated.bytes_max()).replace("aaa", "aa!").as_bytes()));
         assert!(!repeated.matches("a".repeat(65_507).as_bytes()));
         let long = template(&("{hostname}".repeat(32) + "x"));
-        let elapsed = fastest_of(3, || assert!(!long.matches(&[b'a'; 8_000])));
+        // Each position of the run can be the beginning of an address.
+        let addresses = template(&("{hostname}{peer_ip}{peer_port}".repeat(50) + "{hostname}x"));
+        let hostile = "1.1.1.1".repeat(2_000);
+        let elapsed = fastest_of(3, || {
+            assert!(!long.matches(&[b'a'; 8_000]));
+            assert!(!addresses.matches(hostile.as_bytes()));
+        });
         // It takes milliseconds. It would take seconds if each start were scanned by itself.
         assert!(elapsed < Duration::from_secs(1), "{elapsed:?}");
     }
@@ -271,7 +305,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_rendered_greeting_matches_its_template(
-            text in "([a-z :>]|\\{peer\\}|\\{local\\}|\\{protocol\\}|\\{number\\}|\\{hostname\\}){0,8}[!-/]",
+            text in "([a-z :>]|\\{peer\\}|\\{peer_ip\\}|\\{peer_port\\}|\\{time\\}|\\{local\\}|\\{protocol\\}|\\{number\\}|\\{hostname\\}){0,8}(\\{json\\})?[!-/]",
             peer in any::<SocketAddr>(), local in any::<SocketAddr>(), number in any::<u64>(),
         ) {
             let template = template(&text);

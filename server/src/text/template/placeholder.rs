@@ -1,26 +1,48 @@
 //! The placeholders of greeting templates: how they render and match.
 //!
-//! A placeholder renders at most its `bytes_max`. Rendering into a large enough buffer does not allocate.
+//! A placeholder renders at most its `bytes_max`. The values of addresses and numbers are not allocated.
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::time::SystemTime;
 
 use clap::ValueEnum;
 
 use crate::text::bound_address::{Addresses, BOUND_ADDRESS_BYTES_MAX};
+use crate::text::escape::whole_characters;
+use crate::text::greeting_event::format_timestamp;
 use crate::text::protocol::Protocol;
+use crate::text::template::client_json::{self, JSON_BYTES_MAX};
 
 /// The longest address, in bytes: [IPv6 address % zone]:port
 const ADDRESS_BYTES_MAX: usize = 1 + 39 + 1 + 10 + 2 + 5;
 
-/// A placeholder of greeting templates; the names are those of the variants, in lower case.
+/// The longest IP address, in bytes: eight groups of four digits.
+const IP_BYTES_MAX: usize = 8 * 4 + 7;
+
+/// The most that a greeting repeats of what the client has sent, in bytes.
+pub(crate) const RECEIVED_BYTES_MAX: usize = 1024;
+
+/// The form of a time, in which 0 is any digit.
+const TIME_FORM: &[u8] = b"0000-00-00T00:00:00.000Z";
+
+/// A placeholder of greeting templates, with its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Placeholder {
     Peer,
+    #[value(name = "peer_ip")]
+    PeerIp,
+    #[value(name = "peer_port")]
+    PeerPort,
     Local,
     Protocol,
     Number,
+    Time,
     Hostname,
+    /// What the client has sent. Over UDP it makes a greeting shorter than the datagram that it answers.
+    Received,
+    /// All that the server knows of the client.
+    Json,
 }
 
 /// The values of the placeholders in one greeting.
@@ -30,6 +52,20 @@ pub(crate) struct PlaceholderValues<'a> {
     pub(crate) number: u64,
     /// A name that [`is_hostname`] accepts, if the template contains the placeholder.
     pub(crate) hostname: &'a str,
+    pub(crate) mode: &'a str,
+    pub(crate) time: SystemTime,
+    /// The sender of the PROXY header that contained the client's address.
+    pub(crate) proxy: Option<SocketAddr>,
+    pub(crate) received: &'a [u8],
+}
+
+#[cfg(test)]
+impl<'a> PlaceholderValues<'a> {
+    /// Values of one client, who has sent nothing.
+    pub(crate) fn for_test(addresses: &'a Addresses) -> Self {
+        let hostname = "box-1.example.org";
+        Self { addresses, number: 7, hostname, mode: "greet", time: SystemTime::UNIX_EPOCH, proxy: None, received: b"" }
+    }
 }
 
 impl Placeholder {
@@ -37,6 +73,11 @@ impl Placeholder {
     pub(crate) const fn bytes_max(self) -> usize {
         match self {
             Self::Peer => ADDRESS_BYTES_MAX,
+            Self::PeerIp => IP_BYTES_MAX,
+            Self::PeerPort => PORT_BYTES_MAX,
+            Self::Time => TIME_FORM.len(),
+            Self::Received => RECEIVED_BYTES_MAX,
+            Self::Json => JSON_BYTES_MAX,
             Self::Local => BOUND_ADDRESS_BYTES_MAX,
             Self::Protocol => 4,
             // u64::MAX
@@ -58,6 +99,17 @@ impl Placeholder {
                 // Only a client of a unix socket has no address.
                 None => write!(buffer, "{}", Protocol::Unix),
             },
+            Self::PeerIp => match values.addresses.peer {
+                Some(peer) => write!(buffer, "{}", peer.ip().to_canonical()),
+                None => write!(buffer, "{}", Protocol::Unix),
+            },
+            Self::PeerPort => match values.addresses.peer {
+                Some(peer) => write!(buffer, "{}", peer.port()),
+                None => write!(buffer, "-"),
+            },
+            Self::Time => write!(buffer, "{}", format_timestamp(values.time)),
+            Self::Received => buffer.write_all(whole_characters(values.received, RECEIVED_BYTES_MAX)),
+            Self::Json => client_json::write(values, buffer),
             Self::Local => match &values.addresses.local {
                 Some(local) => write!(buffer, "{local}"),
                 None => write!(buffer, "-"),
@@ -73,8 +125,13 @@ impl Placeholder {
     pub(crate) fn push_match_ends(self, rest: &[u8], start: usize, ends: &mut Vec<usize>) {
         match self {
             Self::Peer | Self::Local => push_address_ends(rest, start, ends),
+            Self::PeerIp => push_ip_ends(rest, start, ends),
+            Self::PeerPort => push_run_ends(PORT_BYTES_MAX, rest, start, ends, |byte| byte.is_ascii_digit()),
+            Self::Time => ends.extend(is_time(rest).then_some(start + TIME_FORM.len())),
+            Self::Json => ends.extend(client_json::end_in_datagram(rest).map(|end| start + end)),
             Self::Protocol if rest.starts_with(b"tcp") || rest.starts_with(b"udp") => ends.push(start + 3),
-            Self::Protocol => {}
+            // Any text could be what a client has sent: it is never matched.
+            Self::Received | Self::Protocol => {}
             Self::Number => push_run_ends(self.bytes_max(), rest, start, ends, |byte| byte.is_ascii_digit()),
             Self::Hostname => push_run_ends(self.bytes_max(), rest, start, ends, is_hostname_byte),
         }
@@ -107,6 +164,36 @@ fn push_address_ends(rest: &[u8], start: usize, ends: &mut Vec<usize>) {
     }
 }
 
+/// The digits of the highest port.
+const PORT_BYTES_MAX: usize = 5;
+
+/// Whether the bytes begin with a time.
+fn is_time(bytes: &[u8]) -> bool {
+    let is_same = |(byte, form): (&u8, &u8)| byte == form || *form == b'0' && byte.is_ascii_digit();
+    bytes.len() >= TIME_FORM.len() && bytes.iter().zip(TIME_FORM).all(is_same)
+}
+
+/// Adds every position where an IP address can end. It takes one pass: the bytes of a run are hexadecimal digits, and
+/// either dots or colons. An IPv4 address has three dots; in an IPv6 address at least two colons are found.
+fn push_ip_ends(rest: &[u8], start: usize, ends: &mut Vec<usize>) {
+    let (mut dots, mut colons, mut digits) = (0, 0, 0);
+    for (index, byte) in rest.iter().take(IP_BYTES_MAX).enumerate() {
+        match byte {
+            b'.' if colons == 0 && digits > 0 => (dots, digits) = (dots + 1, 0),
+            b':' if dots == 0 => (colons, digits) = (colons + 1, 0),
+            byte if byte.is_ascii_hexdigit() => digits += 1,
+            _ => return,
+        }
+        // Three digits between dots, four between colons.
+        if digits > if dots > 0 { 3 } else { 4 } || dots > 3 || colons > 7 {
+            return;
+        }
+        if dots == 3 && digits > 0 || colons >= 2 {
+            ends.push(start + index + 1);
+        }
+    }
+}
+
 /// The longest name of a host, in bytes (POSIX).
 pub(crate) const HOSTNAME_BYTES_MAX: usize = 255;
 
@@ -132,7 +219,7 @@ pub(crate) fn is_hostname_byte(byte: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Addresses, BOUND_ADDRESS_BYTES_MAX, Placeholder, PlaceholderValues, push_run_ends};
+    use super::{Addresses, BOUND_ADDRESS_BYTES_MAX, Placeholder, PlaceholderValues, push_ip_ends, push_run_ends};
     use super::{hostname_or_localhost, read_hostname};
     use crate::text::bound_address::BoundAddress;
     use crate::text::protocol::Protocol;
@@ -146,10 +233,14 @@ mod tests {
             let local = Some(BoundAddress::from_path(Path::new(path)));
             let addresses = Addresses { protocol: Protocol::Unix, peer: None, local };
             let mut buffer = Vec::new();
-            placeholder.render(PlaceholderValues { addresses: &addresses, number: 7, hostname: "a" }, &mut buffer);
+            placeholder.render(PlaceholderValues::for_test(&addresses), &mut buffer);
             String::from_utf8(buffer).unwrap()
         };
         assert_eq!(render(Placeholder::Peer, "/a"), "unix");
+        assert_eq!(
+            (render(Placeholder::PeerIp, "/a"), render(Placeholder::PeerPort, "/a")),
+            ("unix".into(), "-".into())
+        );
         assert_eq!(render(Placeholder::Protocol, "/a").len(), Placeholder::Protocol.bytes_max());
         assert_eq!(render(Placeholder::Local, "/run/halloo.sock"), "/run/halloo.sock");
         assert_eq!(render(Placeholder::Local, "/run/\n"), r"/run/\n");
@@ -168,6 +259,26 @@ mod tests {
             let is_run = |start, end| start < end && end - start <= bytes_max && !text[start..end].contains('!');
             let expected = (1..=40).filter(|&end| starts.iter().any(|&start| is_run(start, end)));
             prop_assert_eq!(ends, expected.collect::<Vec<_>>());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_ip_address_is_found_before_any_text(ip in any::<std::net::IpAddr>(), after in "[0-9a-f:.x]{0,4}") {
+            let ip = ip.to_canonical().to_string();
+            let mut ends = Vec::new();
+            push_ip_ends(format!("{ip}{after}").as_bytes(), 3, &mut ends);
+            prop_assert!(ends.contains(&(3 + ip.len())), "{ends:?}");
+            prop_assert!(ends.is_sorted());
+        }
+    }
+
+    #[test]
+    fn a_word_or_a_number_is_no_ip_address() {
+        for text in ["face", "12", "1.2.3", "1.2.3.", "dead.beef", "a:b", "1234567", "", ".1.2.3", "12345::"] {
+            let mut ends = Vec::new();
+            push_ip_ends(text.as_bytes(), 0, &mut ends);
+            assert_eq!(ends, [0; 0], "{text}");
         }
     }
 

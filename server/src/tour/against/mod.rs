@@ -121,7 +121,7 @@ fn expectations(address: &Address, cases: &[&'static Case], options: &TourOption
             "greets each client, at once or after its first bytes, over UDP for each datagram; it may close then"
         }
     };
-    let slow = escape::excerpt(&options.slow);
+    let slow = escape::excerpt(&escape::whole(options.slow.as_bytes()));
     let of_cases = [
         (
             &[9, 11][..],

@@ -238,3 +238,26 @@ fn on_a_wildcard_the_reply_leaves_from_the_destination_address() {
         }
     });
 }
+
+#[test]
+#[ignore = "needs a network namespace"]
+fn a_forged_loop_of_greetings_with_received_ends_without_a_rate() {
+    in_test_network(|| {
+        // On loopback there is no rate: each answer is shorter than the one before.
+        let question = [b'x'; 300];
+        for (one, other) in [("{received}", "{received}"), ("a{received}", "b{received}"), ("{json}", "{json}")] {
+            let start = |at, greeting| HALLOO.start(&["--udp", at, "--greeting", greeting, "--events", "off"]);
+            let (first, second) = (start("127.0.0.1:0", one), start("127.0.0.2:0", other));
+            RawUdpSocket::new().send(second.udp(), first.udp(), &question);
+            let sent = sent_until_idle(&first).0 + sent_until_idle(&second).0;
+            print_measurement(&format!("{one} and {other}: {sent} answers to {} bytes", question.len()));
+            let max = if one == "{json}" { 1 } else { question.len() as u64 };
+            assert!((1..=max).contains(&sent), "{one} and {other}: {sent} answers");
+        }
+        let (server, echo) =
+            (HALLOO.start(&["--udp", "127.0.0.1:0", "--greeting", "{received}"]), Echo::start("127.0.0.3:0"));
+        RawUdpSocket::new().send(echo.at, server.udp(), &question);
+        let (sent, _) = sent_until_idle(&server);
+        assert!((1..=question.len() as u64).contains(&sent), "with an echo service: {sent} answers");
+    });
+}

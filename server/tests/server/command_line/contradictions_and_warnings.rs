@@ -25,6 +25,9 @@ fn flags_that_contradict_each_other_are_a_usage_error() {
         (&["--mode", "echo", "--greeting", "x"][..], &["--greeting x", "--mode echo", "leave one"][..]),
         (&["--mode", "echo", "--tcp-greeting", "x"], &["--tcp-greeting x", "--mode echo", "leave one"]),
         (&["--mode", "discard", "--udp-greeting", "x"], &["--udp-greeting x", "--mode discard", "leave one"]),
+        (&["--mode", "echo", "--greeting-file", "x"], &["--greeting-file x", "--mode echo", "leave one"]),
+        (&["--mode", "echo", "--greeting-for", "1=x"], &["--greeting-for 1=x", "--mode echo", "leave one"]),
+        (&["--greeting", "x", "--greeting-file", "y"], &["--greeting x contradicts --greeting-file y", "leave one"]),
         (
             &["--workers", "4", "--memory-max", "3MiB"],
             &["--memory-max 3MiB", "--workers 4", "each worker needs at least 1MiB"],
