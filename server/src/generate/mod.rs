@@ -27,6 +27,7 @@ pub(crate) fn document(document: Document) -> String {
         Document::Fish => fish_script::fish_script(&commands()),
         Document::Flags => flag_list::flag_list(&commands()),
         Document::EventSchema => include_str!("../../schemas/event.schema.json").to_owned(),
+        Document::LogSchema => include_str!("../../schemas/log.schema.json").to_owned(),
         Document::ProbeSchema => include_str!("../../schemas/probe.schema.json").to_owned(),
     }
 }

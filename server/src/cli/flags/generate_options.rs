@@ -31,6 +31,8 @@ pub(crate) enum Document {
     Flags,
     /// The JSON Schema of the lines of --events json
     EventSchema,
+    /// The JSON Schema of the lines of --log-format json
+    LogSchema,
     /// The JSON Schema of the lines of halloo probe --json
     ProbeSchema,
 }

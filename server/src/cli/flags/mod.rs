@@ -67,7 +67,7 @@ pub(crate) enum Command {
     #[command(display_name = "halloo", after_help = after_flags(&[TOUR_EXAMPLES, TOUR_ENVIRONMENT]))]
     #[command(after_long_help = after_flags(&[TOUR_EXAMPLES, TOUR_ENVIRONMENT, TOUR_NOTES]))]
     Tour(TourOptions),
-    /// Print a man page, completions for a shell, or the list of all flags
+    /// Print a man page, completions for a shell, the list of all flags, or a JSON Schema
     #[command(display_name = "halloo", after_help = GENERATE_EXAMPLES)]
     #[command(after_long_help = after_flags(&[GENERATE_EXAMPLES, GENERATE_NOTES]))]
     Generate(GenerateOptions),

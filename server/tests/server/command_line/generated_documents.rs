@@ -42,10 +42,13 @@ fn the_list_of_flags_in_docs_is_the_one_of_the_command_line() {
 
 #[test]
 fn a_schema_is_printed_as_it_is_in_the_package() {
-    let schema = include_str!("../../../schemas/event.schema.json");
-    assert!(document("event-schema") == schema, "the schema of events differs");
-    let schema = include_str!("../../../schemas/probe.schema.json");
-    assert!(document("probe-schema") == schema, "the schema of probes differs");
+    for (name, schema) in [
+        ("event-schema", include_str!("../../../schemas/event.schema.json")),
+        ("log-schema", include_str!("../../../schemas/log.schema.json")),
+        ("probe-schema", include_str!("../../../schemas/probe.schema.json")),
+    ] {
+        assert!(document(name) == schema, "{name} differs");
+    }
 }
 
 #[test]
@@ -123,7 +126,7 @@ fn mandoc_finds_nothing_to_report_in_the_man_pages() {
 }
 
 /// A line to complete, and the words that a shell offers in a folder with run.json and recordings/.
-const COMPLETIONS: [(&str, &[&str]); 26] = [
+const COMPLETIONS: [(&str, &[&str]); 28] = [
     ("halloo ", &["serve", "probe", "view", "tour", "generate", "help"]),
     ("halloo pr", &["probe"]),
     ("halloo help vi", &["view"]),
@@ -132,6 +135,8 @@ const COMPLETIONS: [(&str, &[&str]); 26] = [
     ("halloo --mode=e", &["echo"]),
     ("halloo -v --mode e", &["echo"]),
     ("halloo serve --events ", &["text", "json", "off"]),
+    ("halloo --log-format ", &["text", "json"]),
+    ("halloo generate log", &["log-schema"]),
     ("halloo tour --mode ", &["echo", "line", "greet"]),
     ("halloo tour --serve t", &["twin"]),
     ("halloo --idle", &["--idle-timeout"]),
