@@ -17,6 +17,7 @@ use std::sync::Arc;
 use crate::admin::metrics::figures::FigureSources;
 use crate::admin::worker_query::WorkerQuery;
 use crate::process::server_state::SharedServerState;
+use crate::record::recordings::Recordings;
 
 /// The most large pages at once: each takes up to 3 MB.
 const LARGE_PAGES_MAX: usize = 8;
@@ -24,6 +25,7 @@ const LARGE_PAGES_MAX: usize = 8;
 /// What the endpoint shows of the server.
 pub(crate) struct AdminContext {
     pub(crate) state: SharedServerState,
+    pub(crate) recordings: Option<Recordings>,
     pub(crate) workers: WorkerQuery,
     pub(crate) figures: FigureSources,
     pub(crate) large_pages: LargePages,

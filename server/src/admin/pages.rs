@@ -11,6 +11,7 @@ use crate::admin::http_response::{PLAIN_TEXT, Response};
 use crate::admin::worker_query::{Asker, PendingAnswers, WorkerAnswer};
 use crate::admin::{AdminContext, connection_list, metrics};
 use crate::process::server_state::ServerState;
+use crate::record::recordings::{Recordings, level_without_recording};
 use crate::text::escape::excerpt;
 
 /// A path, the methods for it, and what it is.
@@ -87,7 +88,7 @@ pub(crate) fn answer(context: &AdminContext, request: &Request<'_>, asker: &Aske
             Response::text(400, "a query sets nothing; send the level as the body of PUT")
         }
         "/log-level" if request.only_reads() => show_log_level(),
-        "/log-level" => set_log_level(request.body),
+        "/log-level" => set_log_level(context, request.body),
         _ => list_of_paths(),
     })
 }
@@ -124,7 +125,7 @@ fn show_log_level() -> Response {
 }
 
 /// Sets the level that the body of a request names.
-fn set_log_level(body: &[u8]) -> Response {
+fn set_log_level(context: &AdminContext, body: &[u8]) -> Response {
     let text = String::from_utf8_lossy(body);
     let word = text.trim();
     let Some((word, level)) = LOG_LEVELS.iter().find(|(name, _)| name.eq_ignore_ascii_case(word)) else {
@@ -142,6 +143,10 @@ fn set_log_level(body: &[u8]) -> Response {
     log::set_max_level(old.max(*level));
     log::warn!("log level: {word}, was {}", word_of(old));
     log::set_max_level(*level);
+    // At the level trace the loops note each step for the log.
+    if !context.recordings.as_ref().is_some_and(Recordings::is_recording) {
+        context.workers.set_journal_level(level_without_recording(true));
+    }
     Response::text(200, word)
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::time::Duration;
 
+use halloo::observe::Level;
 use halloo::{ConnectionId, Context, Handle, LoopStopped};
 
 use crate::process::worker_loops::{WorkerLoop, WorkerLoops};
@@ -80,6 +81,11 @@ impl WorkerQuery {
     /// For that many workers.
     pub(crate) fn new(loops: WorkerLoops, workers: usize) -> Self {
         Self { loops, questions: (0..workers).map(|_| Questions::default()).collect() }
+    }
+
+    /// Sets how much the loops note, from their next turn on. Loops that have ended note nothing.
+    pub(crate) fn set_journal_level(&self, level: Level) {
+        let _ = self.loops.post(move |_, context| context.journal_level(level));
     }
 
     /// Asks every worker. `question` runs on the worker's thread, with its loop. The asker's connection is

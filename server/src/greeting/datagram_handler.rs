@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 
 use halloo::{Datagram, DatagramHandler};
+use log::Level;
 
 use crate::cli::flags::serve_options::Mode;
 use crate::greeting::greeter::{Greeter, Question};
@@ -51,12 +52,21 @@ impl<O: DatagramOutput> DatagramHandler for GreetingDatagramHandler<'_, O> {
             let (peer, local) = (Some(datagram.peer_addr()), Some(datagram.local_addr().into()));
             Addresses { protocol: Protocol::Udp, peer, local }
         });
+        // The journal has no reason for a reply that is refused.
+        let refusals_before = log::log_enabled!(Level::Trace).then(|| {
+            let (peer, local, bytes) = (datagram.peer_addr(), datagram.local_addr(), payload.len());
+            log::trace!("udp {peer}: received {bytes} bytes on {local}");
+            Refusals::of(datagram)
+        });
         if self.mode.sends_greetings() && greeter.is_greeting(self.template, payload) {
             log::debug!("{}: the datagram is itself a greeting; it has no reply", datagram.peer_addr());
             greeter.counters().looped_datagrams.add_one();
             return;
         }
-        let Some(reservation) = greeter.reserve() else { return };
+        let Some(reservation) = greeter.reserve() else {
+            log::trace!("udp {}: no reply: the last greeting is sent", datagram.peer_addr());
+            return;
+        };
         let is_answered = match self.mode {
             Mode::Greet | Mode::Banner | Mode::Line => {
                 let sender = datagram.sender_addr();
@@ -71,6 +81,29 @@ impl<O: DatagramOutput> DatagramHandler for GreetingDatagramHandler<'_, O> {
         // A reservation that is dropped is released.
         if is_answered {
             greeter.record(reservation, Protocol::Udp, datagram.context(), addresses, payload.len() as u64, payload);
+        } else if let Some(before) = refusals_before {
+            let cause = Refusals::of(datagram).cause_since(&before);
+            log::trace!("udp {}: no reply: {cause}", datagram.peer_addr());
+        }
+    }
+}
+
+/// The replies that the loop has refused, by reason.
+struct Refusals([u64; 3]);
+
+impl Refusals {
+    fn of(datagram: &mut Datagram<'_>) -> Self {
+        let stats = datagram.context().stats();
+        Self([stats.replies_refused_address, stats.replies_refused_rate, stats.replies_refused_queue])
+    }
+
+    /// Why a reply was refused since then.
+    fn cause_since(&self, before: &Self) -> &'static str {
+        match self.0.iter().zip(&before.0).position(|(after, before)| after > before) {
+            Some(0) => "the address is not that of one other host",
+            Some(1) => "over the rate limit of its source",
+            Some(_) => "too many replies wait",
+            None => "it is held back",
         }
     }
 }

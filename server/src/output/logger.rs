@@ -14,6 +14,9 @@ const LOG_LINE_BYTES_MAX: usize = 1024;
 /// The name of the thread of the admin endpoint. The library's lines about its clients are marked with it.
 pub(crate) const ADMIN_THREAD_NAME: &str = "admin";
 
+/// The module that logs the end of each connection, at the level debug.
+const CONNECTIONS_MODULE: &str = "halloo::event_loop::connections";
+
 /// The `log` crate's logger for this process.
 struct QueueingLogger(Printer);
 
@@ -50,8 +53,16 @@ impl Log for QueueingLogger {
 
     fn log(&self, record: &Record<'_>) {
         let target = record.module_path_static().unwrap_or("halloo");
+        if target.starts_with("mio::") {
+            // At the level trace it logs descriptors, between the steps of the clients.
+            return;
+        }
         let is_of_admin_loop =
             target.starts_with("halloo::event_loop") && std::thread::current().name() == Some(ADMIN_THREAD_NAME);
+        if log::max_level() == LevelFilter::Trace && target == CONNECTIONS_MODULE && !is_of_admin_loop {
+            // The narrator tells how the connection ended, with more.
+            return;
+        }
         let mark = if is_of_admin_loop { "admin: " } else { "" };
         let text = escape::message(&format!("{mark}{}", record.args()), LOG_LINE_BYTES_MAX);
         self.0.eprint(StderrLine::Log(record.level(), target, text));

@@ -4,6 +4,7 @@ pub(crate) mod counters;
 pub(crate) mod event_log;
 pub(crate) mod line_writer;
 pub(crate) mod logger;
+pub(crate) mod narrator;
 pub(crate) mod printer_thread;
 pub(crate) mod standard_stream;
 pub(crate) mod stderr;

@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use halloo::observe::{EntryKind, Level, Recorder, Recording};
+use halloo::observe::{EntryKind, Level, Recorder, Recording, TurnEntries};
 use halloo::{Context, EventLoop};
+use log::LevelFilter;
 
 use crate::cli::flags::serve_options::{RecordOptions, ServeOptions};
 use crate::exit::ExitError;
@@ -32,16 +33,21 @@ struct Shared {
     /// The recorders that have ended, and are not written yet.
     ended: Vec<Mutex<Option<Recorder>>>,
     loops: WorkerLoops,
-    /// What the loops note while nothing is recorded.
-    idle_level: Level,
+    /// Whether the admin endpoint shows the statistics of turns.
+    has_admin: bool,
     is_recording: AtomicBool,
     /// The thread that writes a recording, or has written it.
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What a loop notes while nothing is recorded: its turns, if the admin endpoint shows their statistics.
-pub(crate) const fn level_without_recording(options: &ServeOptions) -> Level {
-    if options.operation.admin.is_some() { Level::Turns } else { Level::Off }
+/// What a loop notes while nothing is recorded: all if the log tells each step, its turns if the admin endpoint shows their
+/// statistics.
+pub(crate) fn level_without_recording(has_admin: bool) -> Level {
+    match (log::max_level(), has_admin) {
+        (LevelFilter::Trace, _) => Level::All,
+        (_, true) => Level::Turns,
+        (_, false) => Level::Off,
+    }
 }
 
 impl Recordings {
@@ -56,7 +62,7 @@ impl Recordings {
             recorders: std::iter::repeat_with(Mutex::default).take(*workers).collect(),
             ended: std::iter::repeat_with(Mutex::default).take(*workers).collect(),
             loops: loops.clone(),
-            idle_level: level_without_recording(options),
+            has_admin: options.operation.admin.is_some(),
             is_recording: AtomicBool::new(true),
             writer: Mutex::new(None),
         };
@@ -64,13 +70,24 @@ impl Recordings {
         Ok(Some(Self(Arc::new(shared))))
     }
 
-    /// Records a loop from its start.
-    pub(crate) fn record(&self, worker_number: usize, event_loop: &mut EventLoop<'_>) {
+    /// Whether a recording goes on.
+    pub(crate) fn is_recording(&self) -> bool {
+        self.0.is_recording.load(Ordering::Relaxed)
+    }
+
+    /// Records a loop from its start. `observer` is called with each turn, too.
+    pub(crate) fn record<'h>(
+        &self,
+        worker_number: usize,
+        event_loop: &mut EventLoop<'h>,
+        mut observer: impl FnMut(&TurnEntries<'_>) + 'h,
+    ) {
         let (shared, index) = (Arc::clone(&self.0), worker_number - 1);
         event_loop.set_observer(move |turn| {
             if let Some(recorder) = lock(&shared.recorders[index]).as_mut() {
                 recorder.record(turn);
             }
+            observer(turn);
         });
         event_loop.journal_payload_bytes_max(self.0.options.record_payload);
         event_loop.journal_level(Level::All);
@@ -103,7 +120,7 @@ impl Recordings {
 
     fn stop(&self) {
         self.0.is_recording.store(false, Ordering::Relaxed);
-        let (shared, idle_level) = (Arc::clone(&self.0), self.0.idle_level);
+        let (shared, idle_level) = (Arc::clone(&self.0), level_without_recording(self.0.has_admin));
         let (sender, is_ended) = mpsc::channel();
         // The turn in which a loop takes the first job is recorded: the poll before it shows how long the loop has waited.
         // Loops that have ended already need no message.
@@ -213,7 +230,7 @@ mod tests {
         let loops = WorkerLoops::default();
         let recordings = Recordings::new(options, &loops).unwrap().unwrap();
         let mut event_loop = EventLoop::new().unwrap();
-        recordings.record(1, &mut event_loop);
+        recordings.record(1, &mut event_loop, |_| {});
         loops.set(vec![WorkerLoop::for_test(&event_loop)]);
         (event_loop, recordings)
     }

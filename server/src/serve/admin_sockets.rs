@@ -95,6 +95,7 @@ pub(crate) fn resolve(options: &ServeOptions) -> Result<Option<AdminEndpoint>, E
 pub(crate) fn start(server: &ServerContext<'_>, endpoint: AdminEndpoint) -> Result<AdminThread, ExitError> {
     let context = AdminContext {
         state: server.shutdown.state.clone(),
+        recordings: server.recordings.clone(),
         workers: WorkerQuery::new(server.shutdown.loops.clone(), server.options.workers),
         figures: FigureSources {
             started_at: SystemTime::now(),

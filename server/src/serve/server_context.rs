@@ -32,6 +32,7 @@ pub(crate) struct ServerContext<'o> {
     pub(crate) shutdown: Shutdown,
     pub(crate) counters: Counters,
     pub(crate) recordings: Option<Recordings>,
+    pub(crate) printer: Printer,
     templates: GreetingTemplates,
     quota: Option<Arc<GreetingQuota>>,
     event_log: EventLog,
@@ -68,6 +69,7 @@ impl<'o> ServerContext<'o> {
             user: lifetime.user.as_ref().map(look_up).transpose()?,
             ready_file: ReadyFile::new(options)?,
             options,
+            printer: printer.clone(),
             recordings: Recordings::new(options, &loops)?,
             counters: Counters::new(*workers, loops.clone(), printer.clone()),
             shutdown: Shutdown {

@@ -5,11 +5,13 @@
 use std::cell::RefCell;
 use std::time::Instant;
 
+use halloo::observe::TurnEntries;
 use halloo::{DrainReport, EventLoop, Turn};
 
 use crate::cli::flags::serve_options::ServeOptions;
 use crate::exit::{ExitError, os_error};
 use crate::greeting::greeter::Greeter;
+use crate::output::narrator::Narrator;
 use crate::process::sd_notify::Watchdog;
 use crate::record::recordings;
 use crate::serve::idle_timer::IdleTimer;
@@ -64,9 +66,13 @@ pub(crate) fn new_event_loop<'h>(server: &ServerContext<'_>, worker_number: usiz
     if let Some(total) = limits.memory_max {
         event_loop.buffer_bytes_max(total / workers);
     }
-    match &server.recordings {
-        Some(recordings) => recordings.record(worker_number, &mut event_loop),
-        None => event_loop.journal_level(recordings::level_without_recording(server.options)),
+    let mut narrator = Narrator::new(server.printer.clone());
+    let narrate = move |turn: &TurnEntries<'_>| narrator.narrate(turn);
+    if let Some(recordings) = &server.recordings {
+        recordings.record(worker_number, &mut event_loop, narrate);
+    } else {
+        event_loop.set_observer(narrate);
+        event_loop.journal_level(recordings::level_without_recording(server.options.operation.admin.is_some()));
     }
     Ok(event_loop)
 }

@@ -226,7 +226,7 @@ pub(crate) struct OutputOptions {
     #[arg(long, value_name = "STYLE", value_enum, env = "HALLOO_EVENTS", default_value_t = EventStyle::Text)]
     pub(crate) events: EventStyle,
     /// Log more on standard error: the end of each connection, and each datagram that is itself a greeting, without a
-    /// limit on lines; twice: everything
+    /// limit on lines; twice: each step of each client
     #[arg(short, long, env = "HALLOO_VERBOSE", action = ArgAction::Count, value_parser = parse_occurrences)]
     pub(crate) verbose: u8,
     /// Log only warnings and errors; twice: only errors

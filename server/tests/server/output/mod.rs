@@ -1,5 +1,6 @@
 //! What the server prints, in every format.
 
+mod client_steps;
 mod event_schema;
 pub(crate) mod line_schema;
 mod log_lines;
