@@ -106,12 +106,12 @@ fn the_level_trace_set_by_a_request_tells_the_clients_also_beside_a_recording() 
             assert_eq!(admin.read_response_to("PUT").status, 200);
             // The level applies from the next turn on: that of this connection or of the next.
             request_with(server.tcp(), b"x");
-            let before = server.stderr.count_lines_with("closed by us after ");
+            let before = server.stderr.count_lines_with(" bytes in, ");
             request_with(server.tcp(), b"x");
             if is_told {
-                wait_until("the end", || server.stderr.count_lines_with("closed by us after ") > before);
+                wait_until("the end", || server.stderr.count_lines_with(" bytes in, ") > before);
             } else {
-                assert_eq!(server.stderr.count_lines_with("closed by us after "), before);
+                assert_eq!(server.stderr.count_lines_with(" bytes in, "), before);
             }
         }
         let admin_port = server.admin().to_string();
