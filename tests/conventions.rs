@@ -28,6 +28,7 @@ const SMALL_FILES: &[(&str, &str)] = &[
     ("server/src/process/worker_loops.rs", "what other threads reach of a worker"),
     ("server/src/serve/idle_timer.rs", "a deadline of its own, with its tests"),
     ("server/src/text/byte_size.rs", "a format of its own, with its tests"),
+    ("server/src/text/fault_event.rs", "an event of its own, with its tests"),
     ("server/src/text/protocol.rs", "a type that every folder names"),
     ("server/src/text/template/client_json.rs", "a placeholder of its own, with its tests"),
 ];

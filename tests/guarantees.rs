@@ -10,13 +10,14 @@ const PAGE: &str = "docs/guarantees.md";
 const SIMULATION: &str = "simulation";
 const INVARIANTS: &str = "src/tests/invariants.rs";
 
-const GROUPS: [&str; 9] = [
+const GROUPS: [&str; 10] = [
     "Accept",
     "Streams",
     "Outbound connections",
     "UDP",
     "The process",
     "Admin endpoint",
+    "Faults on purpose",
     "Handlers",
     "Memory and work",
     "The journal",

@@ -8,9 +8,10 @@
 //! | `output` | standard output and standard error, and the threads that write them |
 //! | `greeting` | greetings: templates, numbers, and the handlers that send them |
 //! | `proxy` | the PROXY protocol: the real client's address, from the header of a proxy |
+//! | `faults` | `--fault`: what the server does wrong on purpose |
 //! | `page` | the HTML page of a recording, from the files in `server/page` |
 //! | `record` | `--record`: the recordings of all workers; the file of a recording or page |
-//! | `admin` | `--admin`: metrics, health, connections and the log level over HTTP |
+//! | `admin` | `--admin`: metrics, health, connections, log level and faults over HTTP |
 //! | `serve` | `halloo serve`: sockets, workers, signals |
 //! | `probe` | `halloo probe`: queries to a server |
 //! | `view` | `halloo view`: reads a recording, prints its findings, writes its page |
@@ -19,11 +20,12 @@
 //!
 //! A folder names only folders before it, and so does the file `exit`:
 //!
-//! `leaf files -> text -> exit -> cli -> process -> output -> greeting -> proxy -> page -> record -> admin -> serve -> probe -> view -> tour -> generate`
+//! `leaf files -> text -> exit -> cli -> process -> output -> greeting -> proxy -> faults -> page -> record -> admin -> serve -> probe -> view -> tour -> generate`
 
 mod admin;
 mod cli;
 mod exit;
+mod faults;
 mod generate;
 mod greeting;
 mod output;

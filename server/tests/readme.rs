@@ -14,6 +14,7 @@ const HALLOO: ServerBinary = ServerBinary::new(env!("CARGO_BIN_EXE_halloo"));
 
 const README: &str = include_str!("../../README.md");
 const RUNNING: &str = include_str!("../../docs/running.md");
+const FAULTS: &str = include_str!("../../docs/faults.md");
 const OPERATING: &str = include_str!("../../docs/operating.md");
 const TOUR: &str = include_str!("../../docs/tour/README.md");
 
@@ -21,11 +22,12 @@ const TOUR: &str = include_str!("../../docs/tour/README.md");
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// The pages whose links are checked. Those of the other pages are links of rustdoc.
-const LINKED_PAGES: [&str; 11] = [
+const LINKED_PAGES: [&str; 12] = [
     "README.md",
     "SECURITY.md",
     "docs/running.md",
     "docs/flags.md",
+    "docs/faults.md",
     "docs/operating.md",
     "examples/deploy/README.md",
     "docs/metrics.md",
@@ -227,6 +229,7 @@ fn every_console_block_of_the_readme_prints_what_it_shows() {
 #[test]
 fn every_console_block_of_the_running_page_prints_what_it_shows() {
     assert_examples(RUNNING, |example| !example.needs_a_tool() && !example.needs_ipv6(), 12);
+    assert_examples(FAULTS, |example| !example.needs_a_tool(), 2);
 }
 
 #[test]

@@ -9,8 +9,8 @@ use crate::admin::http_response::Response;
 /// The longest head of a request, in bytes: the common limit of HTTP servers.
 pub(crate) const HEAD_BYTES_MAX: usize = 8 * 1024;
 
-/// The longest body of a request, in bytes: a word.
-const BODY_BYTES_MAX: usize = 64;
+/// The longest body of a request, in bytes: a list of faults.
+const BODY_BYTES_MAX: usize = 4 * 1024;
 
 /// The most headers of a request; browsers send about 20.
 const HEADERS_MAX: usize = 64;
@@ -139,7 +139,7 @@ impl<'i> Fields<'i> {
             // A number that does not fit is too long, too.
             Some(text) => match text.parse() {
                 Ok(bytes) if bytes <= BODY_BYTES_MAX => bytes,
-                _ => return Err(Response::text(413, "the body of the request is longer than 64 bytes")),
+                _ => return Err(Response::text(413, "the body of the request is longer than 4 KiB")),
             },
         };
         let options = headers.iter().filter(|header| header.name.eq_ignore_ascii_case("Connection"));

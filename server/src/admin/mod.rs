@@ -1,4 +1,4 @@
-//! The admin endpoint: metrics, health, connections and the log level over HTTP.
+//! The admin endpoint: metrics, health, connections, log level and faults over HTTP.
 //!
 //! It has a thread and a loop of its own, so that it answers while the workers are busy.
 
@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use crate::admin::metrics::figures::FigureSources;
 use crate::admin::worker_query::WorkerQuery;
+use crate::faults::fault_control::FaultControl;
 use crate::process::server_state::SharedServerState;
 use crate::record::recordings::Recordings;
 
@@ -29,6 +30,8 @@ pub(crate) struct AdminContext {
     pub(crate) workers: WorkerQuery,
     pub(crate) figures: FigureSources,
     pub(crate) large_pages: LargePages,
+    /// Set if the server was started with `--fault`.
+    pub(crate) faults: Option<Arc<FaultControl>>,
 }
 
 /// The large pages that are being made and sent.

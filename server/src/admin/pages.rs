@@ -10,6 +10,7 @@ use crate::admin::http_request::Request;
 use crate::admin::http_response::{PLAIN_TEXT, Response};
 use crate::admin::worker_query::{Asker, PendingAnswers, WorkerAnswer};
 use crate::admin::{AdminContext, connection_list, metrics};
+use crate::faults::fault_control::FaultControl;
 use crate::process::server_state::ServerState;
 use crate::record::recordings::{Recordings, level_without_recording};
 use crate::text::escape::excerpt;
@@ -23,7 +24,7 @@ struct Resource {
 
 const READ: &str = "GET, HEAD";
 
-const RESOURCES: [Resource; 6] = [
+const RESOURCES: [Resource; 7] = [
     Resource { path: "/", methods: READ, summary: "this list" },
     Resource { path: "/live", methods: READ, summary: "200 while the process runs" },
     Resource { path: "/ready", methods: READ, summary: "200 until a stop is requested, 503 while it starts or stops" },
@@ -33,6 +34,11 @@ const RESOURCES: [Resource; 6] = [
         path: "/log-level",
         methods: "GET, HEAD, PUT, POST",
         summary: "error, warn, info, debug or trace; PUT sets it",
+    },
+    Resource {
+        path: "/faults",
+        methods: "GET, HEAD, PUT, POST",
+        summary: "the faults of --fault, as JSON; PUT sets them, one a line",
     },
 ];
 
@@ -89,6 +95,11 @@ pub(crate) fn answer(context: &AdminContext, request: &Request<'_>, asker: &Aske
         }
         "/log-level" if request.only_reads() => show_log_level(),
         "/log-level" => set_log_level(context, request.body),
+        "/faults" if request.has_query => {
+            Response::text(400, "a query sets nothing; send the faults as the body of PUT")
+        }
+        "/faults" if request.only_reads() => show_faults(context.faults.as_deref()),
+        "/faults" => set_faults(context.faults.as_deref(), request.body),
         _ => list_of_paths(),
     })
 }
@@ -148,6 +159,26 @@ fn set_log_level(context: &AdminContext, body: &[u8]) -> Response {
         context.workers.set_journal_level(level_without_recording(true));
     }
     Response::text(200, word)
+}
+
+fn show_faults(faults: Option<&FaultControl>) -> Response {
+    const OFF: &str = "{\"enabled\":false,\"seed\":null,\"exchanges\":0,\"faults\":[]}\n";
+    Response::ok("application/json", faults.map_or_else(|| OFF.to_owned(), FaultControl::json))
+}
+
+/// Sets the faults of the body, if the server was started for faults.
+fn set_faults(faults: Option<&FaultControl>, body: &[u8]) -> Response {
+    let Some(faults) = faults else {
+        return Response::text(409, "this server does nothing wrong on purpose; start the server with --fault none");
+    };
+    let old = faults.list();
+    match faults.replace(&String::from_utf8_lossy(body)) {
+        Ok(new) => {
+            log::warn!("faults: {new}, were {old}");
+            Response::text(200, &new)
+        }
+        Err(error) => Response::text(400, &error),
+    }
 }
 
 fn word_of(level: LevelFilter) -> &'static str {

@@ -82,6 +82,7 @@ Examples:
   halloo --tcp :9000 --proxy-protocol 10.0.0.1
                                       behind the load balancer 10.0.0.1
   halloo --admin 9090                 metrics and health on localhost:9090
+  halloo --fault delay=1s,share=10%   one client in ten waits for its reply
   halloo --listen 127.0.0.1:0 --max-greetings 2 --events json
   halloo --record run.json            every step, for halloo view and Perfetto
   halloo --record run.html            the same as a page for a browser";
@@ -186,12 +187,33 @@ Another user:
   writes the files of --record and --ready-file.
 
 Admin endpoint:
-  --admin serves HTTP: /live, /ready, /metrics, /connections (JSON), /log-level.
-  /ready is 200 from READY until a stop is requested, else 503. PUT /log-level
-  with error, warn, info, debug or trace sets the level. READY has the address
-  as admin=. The file of a unix socket has the mode 600. Over TCP there is no
-  password: all clients that reach the address may read. Only clients on
-  loopback or at the unix socket change something, and no web page does.
+  --admin serves HTTP: /live, /ready, /metrics, /connections (JSON), /log-level
+  and /faults. /ready is 200 from READY until a stop is requested, else 503.
+  PUT /log-level with error, warn, info, debug or trace sets the level. READY
+  has the address as admin=. The file of a unix socket has the mode 600. Over
+  TCP there is no password: all clients that reach the address may read. Only
+  clients on loopback or at the unix socket change something, and no web page
+  does.
+
+Faults:
+  --fault FAULT, or FAULT,share=10%,listener=9000: the first for all clients.
+  Of connections:
+    delay=TIME      each reply is sent after this time; MIN..MAX: after a random
+                    one between the two
+    reset=BYTES     RST after that many bytes of the replies, or at their end
+    half            the first half of the first reply, then FIN
+    dribble=TIME    one byte each TIME; with ,bytes=N as many
+    silence         no reply and no FIN, until the idle timeout
+    refuse          RST right after the connect
+  Of datagrams:
+    delay=TIME      as above
+    drop            no reply
+    duplicate       the reply twice
+    reorder         the reply after the next one, or after 50 ms
+    truncate=BYTES  only the first bytes of the reply
+  Each connection, and each datagram with a reply, meets at most one fault: the
+  shares are taken in the order given. none sets no fault. PUT /faults of
+  --admin replaces them, one on a line; a server without --fault refuses it.
 
 PROXY protocol:
   Clients in the networks of --proxy-protocol are proxies: each sends a header

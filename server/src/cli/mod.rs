@@ -1,6 +1,7 @@
 //! The command line: the definition of the flags, and their parsing.
 
 pub(crate) mod contradictions;
+pub(crate) mod fault_rule;
 pub(crate) mod flags;
 pub(crate) mod help;
 pub(crate) mod near_miss;

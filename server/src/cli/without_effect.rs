@@ -61,7 +61,7 @@ const ALL_HAVE_OWN_GREETINGS: &str = "every protocol that is served has a greeti
 
 const NO_RECORDING: &str = "nothing is recorded; add --record FILE";
 
-const CONDITIONS: [Condition; 16] = [
+const CONDITIONS: [Condition; 17] = [
     Condition {
         setting: "unix_mode",
         is_met: |options, _| !options.listening.unix.iter().all(UnixPath::is_abstract),
@@ -105,6 +105,11 @@ const CONDITIONS: [Condition; 16] = [
         setting: "mode",
         is_met: |options, served| has_streams(served) || !matches!(options.replies.mode, Mode::Banner | Mode::Line),
         cause: "only UDP is served, where banner and line work like greet",
+    },
+    Condition {
+        setting: "fault_seed",
+        is_met: |options, _| !options.faults.fault.is_empty(),
+        cause: "no fault is set; add --fault",
     },
     Condition { setting: "record_memory", is_met: |options, _| is_recorded(options), cause: NO_RECORDING },
     Condition { setting: "record_payload", is_met: |options, _| is_recorded(options), cause: NO_RECORDING },

@@ -4,6 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::cli::fault_rule::FaultKind;
 use crate::text::protocol::Protocol;
 
 /// What one worker has counted since its start.
@@ -25,6 +26,10 @@ pub(crate) struct WorkerCounters {
     pub(crate) refused_datagrams: Counter,
     /// Connections and datagrams refused for their PROXY header, in the order of [`HeaderError::ALL`].
     header_errors: [Counter; HeaderError::ALL.len()],
+    /// Connections and datagrams for which a fault was drawn.
+    pub(crate) fault_exchanges: Counter,
+    /// Faults on purpose, in the order of [`FaultKind::ALL`].
+    faults: [Counter; FaultKind::ALL.len()],
 }
 
 impl WorkerCounters {
@@ -45,6 +50,11 @@ impl WorkerCounters {
     /// The connections and datagrams refused for one error of their PROXY header.
     pub(crate) fn header_errors(&self, error: HeaderError) -> &Counter {
         &self.header_errors[error as usize]
+    }
+
+    /// The connections and datagrams that have met one kind of fault.
+    pub(crate) fn faults(&self, kind: FaultKind) -> &Counter {
+        &self.faults[kind as usize]
     }
 }
 

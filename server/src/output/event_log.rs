@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::cli::flags::serve_options::EventStyle;
 use crate::output::printer_thread::{Printer, QUEUE_LINES_MAX};
 use crate::output::stdout::StdoutLine;
+use crate::text::fault_event::FaultEvent;
 use crate::text::greeting_event::GreetingEvent;
 
 /// More than a person can follow.
@@ -47,11 +48,20 @@ impl EventLog {
 
     /// Logs one event; `event` is called only if it is printed.
     pub(crate) fn log(&self, now: Instant, event: impl FnOnce() -> GreetingEvent) {
+        self.log_line(now, || StdoutLine::Event(event()));
+    }
+
+    /// The same for a fault on purpose.
+    pub(crate) fn log_fault(&self, now: Instant, event: impl FnOnce() -> FaultEvent) {
+        self.log_line(now, || StdoutLine::Fault(event()));
+    }
+
+    fn log_line(&self, now: Instant, line: impl FnOnce() -> StdoutLine) {
         if self.is_off() {
             return;
         }
         match self.limiter.decide(now) {
-            Decision::Print => self.printer.print(StdoutLine::Event(event())),
+            Decision::Print => self.printer.print(line()),
             Decision::Suppress => self.printer.count_suppressed(),
             Decision::SuppressUntil(due) => {
                 self.printer.count_suppressed();

@@ -11,6 +11,7 @@ use crate::output::line_writer::LineWriter;
 use crate::output::printer_thread::LineSink;
 use crate::output::standard_stream;
 use crate::text::bound_address::BoundSocket;
+use crate::text::fault_event::FaultEvent;
 use crate::text::greeting_event::{GreetingEvent, write_json_head, write_text_head};
 use crate::text::protocol::Protocol;
 
@@ -21,6 +22,8 @@ pub(crate) enum StdoutLine {
     Ready(Vec<u8>),
     /// What was received.
     Event(GreetingEvent),
+    /// What was done wrong on purpose.
+    Fault(FaultEvent),
 }
 
 /// Writes lines to standard output.
@@ -115,6 +118,8 @@ impl LineSink for StdoutWriter {
             (StdoutLine::Ready(line), _) => buffer.extend_from_slice(line),
             (StdoutLine::Event(event), EventStyle::Json) => event.write_json(buffer),
             (StdoutLine::Event(event), EventStyle::Text | EventStyle::Off) => event.write_text(buffer),
+            (StdoutLine::Fault(event), EventStyle::Json) => event.write_json(buffer),
+            (StdoutLine::Fault(event), EventStyle::Text | EventStyle::Off) => event.write_text(buffer),
         }
     }
 

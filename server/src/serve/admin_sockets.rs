@@ -105,6 +105,7 @@ pub(crate) fn start(server: &ServerContext<'_>, endpoint: AdminEndpoint) -> Resu
             connections_max: (1..=server.options.workers).map(|number| connections_max(server.options, number)).sum(),
         },
         large_pages: LargePages::default(),
+        faults: server.faults.clone(),
     };
     let assignment = server.options.given.assignment("admin");
     AdminThread::start(context, move |event_loop, handler| match endpoint {

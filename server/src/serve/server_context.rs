@@ -1,13 +1,17 @@
 //! What all workers of a server share.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::os::unix::fs::lchown;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::cli::flags::serve_options::ServeOptions;
+use crate::cli::flags::serve_options::{Mode, ServeOptions};
+use crate::cli::usage_error::usage_error;
 use crate::exit::{ExitError, ExitStatus};
+use crate::faults::fault_control::FaultControl;
+use crate::faults::fault_source::WorkerFaults;
 use crate::greeting::greeter::Greeter;
 use crate::greeting::greeting_quota::GreetingQuota;
 use crate::greeting::greeting_templates::GreetingTemplates;
@@ -24,7 +28,11 @@ use crate::process::worker_loops::WorkerLoops;
 use crate::record::recording_file::RecordingFile;
 use crate::record::recordings::Recordings;
 use crate::serve::ready_file::ReadyFile;
+use crate::serve::socket_plan::SocketPlan;
 use crate::text::address::{Endpoint, UnixPath};
+
+/// The most output that the faults of one worker hold back, in bytes.
+const HELD_BYTES_MAX: usize = 64 << 20;
 
 /// What all workers share.
 pub(crate) struct ServerContext<'o> {
@@ -38,6 +46,8 @@ pub(crate) struct ServerContext<'o> {
     event_log: EventLog,
     /// The counters of each worker's greetings, the first worker's first.
     pub(crate) worker_counters: Vec<Arc<WorkerCounters>>,
+    /// Set if the server was started with `--fault`.
+    pub(crate) faults: Option<Arc<FaultControl>>,
     /// Whether a stop signal has arrived since the start began to open sockets.
     pub(crate) stop_requested: Arc<AtomicBool>,
     /// Workers that are not idle; each counts itself.
@@ -84,6 +94,7 @@ impl<'o> ServerContext<'o> {
             quota: needs_quota.then(|| Arc::new(GreetingQuota::new(lifetime.max_greetings))),
             worker_counters: (0..*workers).map(|_| Arc::default()).collect(),
             event_log: EventLog::new(printer.clone(), output.events),
+            faults: new_fault_control(options),
             stop_requested: Arc::default(),
             busy_workers: AtomicUsize::new(*workers),
             ended_idle: AtomicBool::new(false),
@@ -162,6 +173,36 @@ impl<'o> ServerContext<'o> {
         let counters = Arc::clone(&self.worker_counters[worker_number - 1]);
         RefCell::new(Greeter::new(templates, quota, self.shutdown.clone(), self.event_log.clone(), counters))
     }
+
+    /// Begins with the faults, when all sockets of the plan are open; an error for a fault that no client can meet.
+    pub(crate) fn start_faults(&self, plan: &SocketPlan) -> Result<(), ExitError> {
+        match &self.faults {
+            // An abandoned start has opened some of them.
+            Some(faults) if !self.is_stop_requested() => {
+                faults.start(plan.sockets()).map_err(|error| usage_error(&error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The faults of one worker, if there are any; the first has number 1.
+    pub(crate) fn new_worker_faults(&self, worker_number: usize) -> Option<WorkerFaults> {
+        let memory_max = self.options.limits.memory_max.map(|total| total / self.options.workers / 4);
+        Some(WorkerFaults {
+            control: Arc::clone(self.faults.as_ref()?),
+            worker_number,
+            event_log: self.event_log.clone(),
+            counters: Arc::clone(&self.worker_counters[worker_number - 1]),
+            held_bytes_left: Rc::new(Cell::new(memory_max.unwrap_or(HELD_BYTES_MAX))),
+        })
+    }
+}
+
+/// The faults of the command line, if it has any.
+fn new_fault_control(options: &ServeOptions) -> Option<Arc<FaultControl>> {
+    let (faults, mode) = (&options.faults, options.replies.mode);
+    let seed = faults.fault_seed.unwrap_or_else(|| fastrand::u32(..));
+    (!faults.fault.is_empty()).then(|| Arc::new(FaultControl::new(&faults.fault, seed, mode != Mode::Discard)))
 }
 
 /// The files of the unix sockets that the command line names.

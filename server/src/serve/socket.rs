@@ -2,19 +2,24 @@
 //!
 //! The first worker binds a port exclusively, and then shares it with the other workers.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use halloo::{
-    Bind, EventLoop, HandlerId, Listen, ListenerId, SourceId, StreamHandler, UdpSocketId, connections_max_per_loop,
+    Bind, DatagramHandler, EventLoop, HandlerId, Listen, ListenerId, SourceId, StreamHandler, UdpSocketId,
+    connections_max_per_loop,
 };
 
 use crate::admin::http_handler::ADMIN_DESCRIPTORS_MAX;
 use crate::cli::flags::serve_options::{LimitOptions, Mode, ServeOptions};
 use crate::exit::os_error;
+use crate::faults::fault_source::WorkerFaults;
+use crate::faults::faulty_datagrams::{FaultyDatagrams, FaultyReplies};
+use crate::faults::faulty_streams::WithFaults;
+use crate::faults::shaped_output::ShapedOutput;
 use crate::greeting::datagram_handler::{DirectReplies, GreetingDatagramHandler};
 use crate::greeting::greeter::Greeter;
 use crate::greeting::stream_handlers::{self, AttachStreamHandler, DirectOutput};
@@ -22,7 +27,7 @@ use crate::process::worker_loops::WorkerLoop;
 use crate::proxy::header_policy::HeaderPolicy;
 use crate::proxy::proxied_datagrams::ProxiedDatagrams;
 use crate::proxy::proxied_streams::ProxiedStreams;
-use crate::text::bound_address::BoundAddress;
+use crate::text::bound_address::{BoundAddress, BoundSocket};
 use crate::text::protocol::Protocol;
 use crate::text::served_socket::ServedSocket;
 
@@ -82,7 +87,7 @@ impl SocketSpec {
     }
 
     /// The socket that it opens.
-    pub(crate) fn socket(&self) -> &ServedSocket {
+    pub(crate) const fn socket(&self) -> &Arc<ServedSocket> {
         &self.socket
     }
 
@@ -122,6 +127,8 @@ pub(crate) struct SocketOpener<'h> {
     greeter: &'h RefCell<Greeter>,
     /// Set if some clients are proxies.
     header_policy: Option<Rc<HeaderPolicy<'h>>>,
+    /// Set if some clients meet faults.
+    faults: Option<WorkerFaults>,
     connections_max: usize,
     /// The listeners that are open, each with the handler of its connections.
     listeners: RefCell<Vec<(HandlerId, Arc<ServedSocket>)>>,
@@ -129,12 +136,18 @@ pub(crate) struct SocketOpener<'h> {
 
 impl<'h> SocketOpener<'h> {
     /// The opener of one worker; the first has number 1.
-    pub(crate) fn new(options: &ServeOptions, greeter: &'h RefCell<Greeter>, worker_number: usize) -> Self {
+    pub(crate) fn new(
+        options: &ServeOptions,
+        greeter: &'h RefCell<Greeter>,
+        worker_number: usize,
+        faults: Option<WorkerFaults>,
+    ) -> Self {
         let (mode, trusted) = (options.replies.mode, &options.operation.proxy_protocol);
         Self {
             mode,
             greeter,
             header_policy: (!trusted.is_empty()).then(|| Rc::new(HeaderPolicy::new(trusted.clone(), greeter))),
+            faults,
             connections_max: connections_max(options, worker_number),
             listeners: RefCell::default(),
         }
@@ -160,19 +173,43 @@ impl<'h> SocketOpener<'h> {
         spec: SocketSpec,
     ) -> io::Result<(SourceId, BoundAddress)> {
         let SocketSpec { socket, options } = spec;
-        let unix_address = socket.unix_address().cloned();
+        let (protocol, unix_address, bound) = (socket.protocol, socket.unix_address().cloned(), Rc::default());
         let id: SourceId = match options {
-            SocketOptions::Listen(listen) => self.listen(event_loop, listen, socket)?.into(),
-            SocketOptions::Bind(bind) => self.bind(event_loop, bind, &socket)?.into(),
+            SocketOptions::Listen(listen) => self.listen(event_loop, listen, socket, &bound)?.into(),
+            SocketOptions::Bind(bind) => self.bind(event_loop, bind, &socket, &bound)?.into(),
         };
-        match unix_address {
-            Some(address) => Ok((id, address)),
-            None => Ok((id, event_loop.local_addr(id).map_err(os_error)?.into())),
-        }
+        let address = match unix_address {
+            Some(address) => address,
+            None => event_loop.local_addr(id).map_err(os_error)?.into(),
+        };
+        // It is new, and set once.
+        let _ = bound.set((protocol, address.clone()));
+        Ok((id, address))
     }
 
-    fn bind(&self, event_loop: &mut EventLoop<'h>, bind: Bind, socket: &ServedSocket) -> io::Result<UdpSocketId> {
-        let handler = GreetingDatagramHandler::new(self.mode, self.greeter, socket, DirectReplies);
+    fn bind(
+        &self,
+        event_loop: &mut EventLoop<'h>,
+        bind: Bind,
+        socket: &ServedSocket,
+        bound: &Rc<OnceCell<BoundSocket>>,
+    ) -> io::Result<UdpSocketId> {
+        let (mode, greeter) = (self.mode, self.greeter);
+        let Some(faults) = &self.faults else {
+            let handler = GreetingDatagramHandler::new(mode, greeter, socket, DirectReplies);
+            return self.bind_for(event_loop, bind, handler);
+        };
+        let replies = FaultyReplies::new(faults.source(Rc::clone(bound)));
+        let handler = GreetingDatagramHandler::new(mode, greeter, socket, replies.clone());
+        self.bind_for(event_loop, bind, FaultyDatagrams::new(handler, replies))
+    }
+
+    fn bind_for(
+        &self,
+        event_loop: &mut EventLoop<'h>,
+        bind: Bind,
+        handler: impl DatagramHandler + 'h,
+    ) -> io::Result<UdpSocketId> {
         match self.header_policy.clone() {
             Some(policy) => event_loop.bind(bind, ProxiedDatagrams::new(handler, policy)),
             None => event_loop.bind(bind, handler),
@@ -185,14 +222,17 @@ impl<'h> SocketOpener<'h> {
         event_loop: &mut EventLoop<'h>,
         listen: Listen,
         socket: Arc<ServedSocket>,
+        bound: &Rc<OnceCell<BoundSocket>>,
     ) -> io::Result<ListenerId> {
-        let (mode, greeter) = (self.mode, self.greeter);
-        let handler = match self.header_policy.clone() {
-            Some(policy) => {
-                let to = BehindProxies { event_loop, policy };
-                stream_handlers::attach(to, mode, greeter, Arc::clone(&socket), DirectOutput)
+        let (mode, greeter, served) = (self.mode, self.greeter, Arc::clone(&socket));
+        let to = BehindProxies { event_loop: &mut *event_loop, policy: self.header_policy.clone() };
+        let handler = match &self.faults {
+            None => stream_handlers::attach(to, mode, greeter, served, DirectOutput),
+            Some(faults) => {
+                let (output, source) = (ShapedOutput::default(), faults.source(Rc::clone(bound)));
+                let to = WithFaults { to, output: output.clone(), source, socket: Arc::clone(&socket) };
+                stream_handlers::attach(to, mode, greeter, served, output)
             }
-            None => stream_handlers::attach(&mut *event_loop, mode, greeter, Arc::clone(&socket), DirectOutput),
         };
         // The limit per source counts the real clients.
         let listen = listen.connections_max(self.connections_max).peer_addr_from_handler(self.header_policy.is_some());
@@ -202,15 +242,18 @@ impl<'h> SocketOpener<'h> {
     }
 }
 
-/// Attaches handlers that read PROXY headers first.
+/// Attaches handlers, which read PROXY headers first if there is a policy for them.
 struct BehindProxies<'l, 'h> {
     event_loop: &'l mut EventLoop<'h>,
-    policy: Rc<HeaderPolicy<'h>>,
+    policy: Option<Rc<HeaderPolicy<'h>>>,
 }
 
 impl<'h> AttachStreamHandler<'h> for BehindProxies<'_, 'h> {
     fn attach_stream_handler(self, handler: impl StreamHandler + 'h) -> HandlerId {
-        self.event_loop.attach(ProxiedStreams::new(handler, self.policy))
+        match self.policy {
+            Some(policy) => self.event_loop.attach(ProxiedStreams::new(handler, policy)),
+            None => self.event_loop.attach(handler),
+        }
     }
 }
 
@@ -304,14 +347,14 @@ mod tests {
             let socket = |address: SocketAddr| ServedSocket { protocol, address: address.into(), given: None };
             let greeter = Greeter::for_test(Mode::Greet, None, None);
             let mut loops = [EventLoop::new().unwrap(), EventLoop::new().unwrap()];
-            let [first, second] = [1, 2].map(|number| SocketOpener::new(&options, &greeter, number));
+            let [first, second] = [1, 2].map(|number| SocketOpener::new(&options, &greeter, number, None));
             assert_eq!((first.connections_max, second.connections_max), (5, 4));
             let spec = SocketSpec::for_address(any_port, socket(any_port), false, &LIMITS).with_reuse_port_after_bind();
             let (_, address) = first.open(&mut loops[0], spec).unwrap();
             let bound = address.socket_addr().unwrap();
             let spec = SocketSpec::for_address(bound, socket(bound), false, &LIMITS);
             let mut other_loop = EventLoop::new().unwrap();
-            let other = SocketOpener::new(&options, &greeter, 1);
+            let other = SocketOpener::new(&options, &greeter, 1, None);
             for refused in [spec.clone(), spec.clone().with_reuse_port_after_bind()] {
                 let error = other.open(&mut other_loop, refused).unwrap_err();
                 assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use halloo::{EventLoop, Listen, SourceId};
@@ -29,6 +30,13 @@ pub(crate) struct SocketPlan {
     pub(crate) bound: Vec<BoundSocket>,
     /// The same sockets, for another worker to open.
     specs: Vec<SocketSpec>,
+}
+
+impl SocketPlan {
+    /// The sockets, as wanted and as bound.
+    pub(crate) fn sockets(&self) -> impl Iterator<Item = (Arc<ServedSocket>, BoundSocket)> + '_ {
+        self.specs.iter().zip(&self.bound).map(|(spec, bound)| (Arc::clone(spec.socket()), bound.clone()))
+    }
 }
 
 /// One address of the command line, and the socket addresses that it resolves to.
@@ -80,7 +88,7 @@ pub(crate) fn open_all<'h>(
         builder.add_path(path)?;
     }
     if is_wanted() {
-        let sockets = builder.plan.specs.iter().map(SocketSpec::socket);
+        let sockets = builder.plan.specs.iter().map(|spec| &**spec.socket());
         let setting = options.given.name("greeting_for").unwrap_or_default();
         opener.check_greetings(sockets).map_err(|error| usage_error(&format!("{setting}: {error}")))?;
     }
@@ -360,10 +368,10 @@ mod tests {
         let mut loops: Vec<EventLoop<'_>> = (0..workers).map(|_| EventLoop::new().unwrap()).collect();
         let (first_loop, other_loops) = loops.split_first_mut().unwrap();
         let groups = resolve_groups(&options, false)?;
-        let opener = SocketOpener::new(&options, &greeter, 1);
+        let opener = SocketOpener::new(&options, &greeter, 1, None);
         let plan = open_all(first_loop, Vec::new(), &groups, &options, &opener, &AtomicBool::new(false))?;
         for (index, event_loop) in other_loops.iter_mut().enumerate() {
-            let opener = SocketOpener::new(&options, &greeter, index + 2);
+            let opener = SocketOpener::new(&options, &greeter, index + 2, None);
             open_again(event_loop, plan.clone(), &opener, index + 2)?;
         }
         Ok(plan.bound.into_iter().filter_map(|(protocol, address)| Some((protocol, address.socket_addr()?))).collect())
@@ -404,7 +412,7 @@ mod tests {
         let greeter = Greeter::for_test(Mode::Greet, None, None);
         let (mut event_loop, stop_requested) = (EventLoop::new().unwrap(), AtomicBool::new(false));
         let groups = resolve_groups(&options, false).unwrap();
-        let opener = SocketOpener::new(&options, &greeter, 1);
+        let opener = SocketOpener::new(&options, &greeter, 1, None);
         let mut open = || open_all(&mut event_loop, Vec::new(), &groups, &options, &opener, &stop_requested);
         assert!(open().is_err(), "there is no such folder");
         stop_requested.store(true, Ordering::SeqCst);

@@ -12,7 +12,6 @@ use std::time::Instant;
 use halloo::{DrainReport, Interest, Watch};
 
 use crate::admin::admin_thread::AdminThread;
-use crate::cli::flags::serve_options::ServeOptions;
 use crate::cli::without_effect::settings_without_effect;
 use crate::exit::{ExitError, ExitStatus, os_error};
 use crate::output::printer_thread::Printer;
@@ -65,7 +64,7 @@ pub(crate) fn run(
     thread::scope(|scope| {
         let greeter = server.new_greeter(1);
         let mut event_loop = worker::new_event_loop(server, 1)?;
-        let opener = SocketOpener::new(server.options, &greeter, 1);
+        let opener = SocketOpener::new(server.options, &greeter, 1, server.new_worker_faults(1));
         let plan = socket_plan::open_all(
             &mut event_loop,
             inherited,
@@ -74,6 +73,7 @@ pub(crate) fn run(
             &opener,
             &server.stop_requested,
         )?;
+        server.start_faults(&plan)?;
         let bound = plan.bound.clone();
         let (other_workers, mut worker_loops) = WorkerThreads::spawn(scope, server, plan)?;
         if bound.iter().any(|(protocol, _)| *protocol != Protocol::Udp) {
@@ -96,7 +96,7 @@ pub(crate) fn run(
         server.shutdown.loops.set(worker_loops);
         let ready_line = ready_line(server.options.output.events, &bound, &admin_sockets);
         server.finish_start(&ready_line)?;
-        log_warnings(server.options, &bound);
+        log_warnings(server, &bound);
         // A script that waits for READY finds the server ready.
         server.shutdown.state.advance_to(ServerState::Ready);
         printer.print(StdoutLine::Ready(ready_line));
@@ -116,10 +116,11 @@ pub(crate) fn run(
 }
 
 /// Logs settings that were accepted and have no effect.
-fn log_warnings(options: &ServeOptions, bound: &[BoundSocket]) {
+fn log_warnings(server: &ServerContext<'_>, bound: &[BoundSocket]) {
+    let options = server.options;
     inherited_socket::warn_of_invalid_pid();
-    let served: Vec<Protocol> = bound.iter().map(|(protocol, _)| *protocol).collect();
-    for warning in options.warnings.iter().chain(&settings_without_effect(options, &served)) {
+    let protocols: Vec<Protocol> = bound.iter().map(|(protocol, _)| *protocol).collect();
+    for warning in options.warnings.iter().chain(&settings_without_effect(options, &protocols)) {
         log::warn!("{warning}");
     }
     for source in options.operation.proxy_protocol.iter().filter(|source| source.is_every_address()) {
@@ -128,6 +129,9 @@ fn log_warnings(options: &ServeOptions, bound: &[BoundSocket]) {
              of proxies",
             options.given.assignment("proxy_protocol")
         );
+    }
+    if let Some(faults) = &server.faults {
+        log::warn!("faults on purpose: {}; repeat them with --fault-seed {}", faults.list(), faults.seed());
     }
 }
 
@@ -252,7 +256,8 @@ fn run_worker(
         let greeter = server.new_greeter(worker_number);
         let mut event_loop = worker::new_event_loop(server, worker_number)
             .map_err(|error| name_worker(server, worker_number, &error))?;
-        let opener = SocketOpener::new(server.options, &greeter, worker_number);
+        let faults = server.new_worker_faults(worker_number);
+        let opener = SocketOpener::new(server.options, &greeter, worker_number, faults);
         socket_plan::open_again(&mut event_loop, plan, &opener, worker_number)?;
         let worker_loop = opener.worker_loop(&event_loop);
         let _ = message_sender.send((worker_number, WorkerMessage::Listening(worker_loop)));

@@ -33,14 +33,9 @@ impl GreetingEvent {
     /// Appends the time, `tcp 127.0.0.1:50514 bytes=18 Hello, TCP Server!` and a newline. A client of a unix socket has
     /// no address: the socket's path replaces it.
     pub(crate) fn write_text(&self, buffer: &mut Vec<u8>) {
-        let Addresses { protocol, peer, local } = &self.addresses;
         write_text_head(buffer, self.time);
+        write_text_client(buffer, &self.addresses);
         // Writing into a vector cannot fail, here and below.
-        let _ = match (peer, local) {
-            (Some(peer), _) => write!(buffer, "{protocol} {peer} "),
-            (None, Some(local)) => write!(buffer, "{protocol} {local} "),
-            (None, None) => write!(buffer, "{protocol} - "),
-        };
         let _ = write!(buffer, "bytes={}", self.byte_count);
         if !self.text.is_empty() {
             let _ = write!(buffer, " {}", escape::text(&self.text));
@@ -50,13 +45,15 @@ impl GreetingEvent {
 
     /// Appends one JSON object and a newline.
     pub(crate) fn write_json(&self, buffer: &mut Vec<u8>) {
-        let Addresses { protocol, peer, local } = &self.addresses;
-        let peer = peer.map_or_else(|| "null".to_owned(), |peer| format!("\"{peer}\""));
-        let local = local.as_ref().map_or_else(|| "null".to_owned(), BoundAddress::json);
         let (bytes, text) = (self.byte_count, self.json_text());
         write_json_head(buffer, "received", self.time);
-        let _ = write!(buffer, ",\"protocol\":\"{protocol}\",\"peer\":{peer},\"local\":{local},\"bytes\":{bytes}");
-        let _ = write!(buffer, ",\"text\":{},\"truncated\":{}", escape::json(text), bytes > text.len() as u64);
+        write_json_client(buffer, &self.addresses);
+        let _ = write!(
+            buffer,
+            ",\"bytes\":{bytes},\"text\":{},\"truncated\":{}",
+            escape::json(text),
+            bytes > text.len() as u64
+        );
         if str::from_utf8(text).is_err() {
             buffer.extend_from_slice(b",\"hex\":\"");
             for byte in text {
@@ -77,6 +74,26 @@ impl GreetingEvent {
             _ => text,
         }
     }
+}
+
+/// Appends the protocol and the address of a client, and a space. A client of a unix socket has no address: the socket's
+/// path replaces it.
+pub(crate) fn write_text_client(buffer: &mut Vec<u8>, addresses: &Addresses) {
+    let Addresses { protocol, peer, local } = addresses;
+    // Writing into a vector cannot fail, here and below.
+    let _ = match (peer, local) {
+        (Some(peer), _) => write!(buffer, "{protocol} {peer} "),
+        (None, Some(local)) => write!(buffer, "{protocol} {local} "),
+        (None, None) => write!(buffer, "{protocol} - "),
+    };
+}
+
+/// Appends the protocol and both addresses of a client.
+pub(crate) fn write_json_client(buffer: &mut Vec<u8>, addresses: &Addresses) {
+    let Addresses { protocol, peer, local } = addresses;
+    let peer = peer.map_or_else(|| "null".to_owned(), |peer| format!("\"{peer}\""));
+    let local = local.as_ref().map_or_else(|| "null".to_owned(), BoundAddress::json);
+    let _ = write!(buffer, ",\"protocol\":\"{protocol}\",\"peer\":{peer},\"local\":{local}");
 }
 
 /// Appends the beginning of a JSON object: the event and the time.

@@ -5,6 +5,7 @@ pub(crate) mod bound_address;
 pub(crate) mod byte_size;
 pub(crate) mod duration;
 pub(crate) mod escape;
+pub(crate) mod fault_event;
 pub(crate) mod greeting_event;
 pub(crate) mod protocol;
 pub(crate) mod served_socket;

@@ -3,6 +3,7 @@
 mod admin;
 mod clients;
 mod command_line;
+mod faults;
 mod output;
 mod probe;
 mod process;

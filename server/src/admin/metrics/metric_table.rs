@@ -9,6 +9,7 @@ use log::Level;
 
 use crate::admin::metrics::exposition::{Buckets, Exposition, Format, Head, Kind, Value};
 use crate::admin::metrics::figures::Figures;
+use crate::cli::fault_rule::FaultKind;
 use crate::greeting::worker_counters::{Counter, HeaderError, WorkerCounters};
 use crate::text::protocol::Protocol;
 
@@ -206,6 +207,19 @@ const METRICS: &[Metric] = &[
             HeaderError::ALL
                 .map(|error| (error.as_str().to_owned(), sum(figures, |counters| counters.header_errors(error))))
                 .into()
+        },
+    ),
+    Metric::counter(
+        "halloo_fault_exchanges_total",
+        "Connections and datagrams for which a fault of --fault was drawn, also those without one.",
+        |figures| sum(figures, |counters| &counters.fault_exchanges),
+    ),
+    Metric::counter_by(
+        "fault",
+        "halloo_faults_total",
+        "Connections and datagrams that have met a fault of --fault.",
+        |figures| {
+            FaultKind::ALL.map(|kind| (kind.as_str().to_owned(), sum(figures, |counters| counters.faults(kind)))).into()
         },
     ),
     Metric::counter("halloo_events_total", "Events of greetings, also those not printed.", |figures| {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, PathBufValueParser, TypedValueParser};
 use clap::{ArgAction, Args, ValueEnum, ValueHint};
 
+use crate::cli::fault_rule::FaultSetting;
 use crate::cli::flags::values::{parse_occurrences, parse_record_path, parse_yes_or_no, whole_number};
 use crate::cli::trusted_source::TrustedSource;
 use crate::cli::without_effect::GivenSettings;
@@ -40,6 +41,8 @@ pub(crate) struct ServeOptions {
     pub(crate) recording: RecordOptions,
     #[command(flatten)]
     pub(crate) operation: OperationOptions,
+    #[command(flatten)]
+    pub(crate) faults: FaultOptions,
     /// The settings that were given, each with the name of its flag or variable.
     #[arg(skip)]
     pub(crate) given: GivenSettings,
@@ -182,6 +185,21 @@ pub(crate) struct OperationOptions {
     /// header, of version 2. The flag replaces the networks of the variable
     #[arg(long, value_name = "NETWORK", env = "HALLOO_PROXY_PROTOCOL", value_delimiter = ',')]
     pub(crate) proxy_protocol: Vec<TrustedSource>,
+}
+
+/// What to do wrong.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Faults")]
+pub(crate) struct FaultOptions {
+    /// Do something wrong on purpose, to test clients: delay=100ms, reset=0, half, silence and others (below). With
+    /// ,share=10% to a share of the clients, with ,listener=9000 to those of one listener; none: nothing yet
+    #[arg(long, value_name = "FAULT", env = "HALLOO_FAULT", value_delimiter = ';')]
+    pub(crate) fault: Vec<FaultSetting>,
+    /// Choose the clients of --fault by this number: the same number chooses the same sequence for each worker and
+    /// listener [default: a random number, which is logged]
+    #[arg(long, value_name = "N", env = "HALLOO_FAULT_SEED")]
+    #[arg(value_parser = whole_number::<u32>(0..=u32::MAX.into()))]
+    pub(crate) fault_seed: Option<u32>,
 }
 
 /// How long to serve.

@@ -40,10 +40,20 @@ fn lines_of_an_unread_output() -> Vec<String> {
     printed.lines()
 }
 
+/// The faults of a datagram and of a connection, one of them with a time.
+fn lines_of_faults() -> Vec<String> {
+    let faults = "half,listener=tcp:127.0.0.1:0;delay=2ms,listener=udp:127.0.0.1:0";
+    let server = HALLOO.start(&["--listen", "127.0.0.1:0", "--events", "json", "--fault", faults]);
+    request_udp(server.udp(), b"hi");
+    request_with(server.tcp(), b"hi");
+    wait_until("both faults", || server.stdout.count_lines_with("\"event\":\"fault\"") == 2);
+    server.stdout.lines()
+}
+
 #[test]
 fn every_kind_of_event_line_is_in_the_schema_which_refuses_other_fields() {
     let schema = LineSchema::new(EVENT_SCHEMA);
-    let lines = [lines_of_each_protocol(), lines_of_an_unread_output()].concat();
+    let lines = [lines_of_each_protocol(), lines_of_an_unread_output(), lines_of_faults()].concat();
     let mut kinds = BTreeSet::new();
     for line in lines {
         let kind = schema.check(&line)["event"].as_str().expect("a text").to_owned();

@@ -1,0 +1,91 @@
+//! The event of a fault, and its text and JSON lines.
+//!
+//! It says what was done to which client.
+
+use std::io::Write;
+use std::time::{Duration, SystemTime};
+
+use crate::text::bound_address::Addresses;
+use crate::text::duration::format_elapsed;
+use crate::text::greeting_event::{write_json_client, write_json_head, write_text_client, write_text_head};
+
+/// An event: the reply to a client was delayed, cut or dropped on purpose.
+#[derive(Debug)]
+pub(crate) struct FaultEvent {
+    time: SystemTime,
+    addresses: Addresses,
+    fault: &'static str,
+    delay: Option<Duration>,
+}
+
+impl FaultEvent {
+    /// An event of this moment; `delay` is the time of a delay.
+    pub(crate) fn new(addresses: Addresses, fault: &'static str, delay: Option<Duration>) -> Self {
+        Self { time: SystemTime::now(), addresses, fault, delay }
+    }
+
+    /// Appends the time, `tcp 127.0.0.1:50514 fault=delay delay=120ms` and a newline.
+    pub(crate) fn write_text(&self, buffer: &mut Vec<u8>) {
+        write_text_head(buffer, self.time);
+        write_text_client(buffer, &self.addresses);
+        // Writing into a vector cannot fail, here and below.
+        let _ = write!(buffer, "fault={}", self.fault);
+        if let Some(delay) = self.delay {
+            let _ = write!(buffer, " delay={}", format_elapsed(delay));
+        }
+        buffer.push(b'\n');
+    }
+
+    /// Appends one JSON object and a newline.
+    pub(crate) fn write_json(&self, buffer: &mut Vec<u8>) {
+        write_json_head(buffer, "fault", self.time);
+        write_json_client(buffer, &self.addresses);
+        let _ = write!(buffer, ",\"fault\":\"{}\"", self.fault);
+        if let Some(delay) = self.delay {
+            let micros = delay.as_micros();
+            let _ = write!(buffer, ",\"delay_ms\":{}.{:03}", micros / 1000, micros % 1000);
+        }
+        buffer.extend_from_slice(b"}\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::path::Path;
+    use std::time::Duration;
+
+    use serde_json::Value;
+
+    use super::FaultEvent;
+    use crate::text::bound_address::{Addresses, BoundAddress};
+    use crate::text::protocol::Protocol;
+
+    fn lines(event: &FaultEvent) -> [String; 2] {
+        let (mut text, mut json) = (Vec::new(), Vec::new());
+        event.write_text(&mut text);
+        event.write_json(&mut json);
+        [text, json].map(|line| String::from_utf8(line).unwrap())
+    }
+
+    #[test]
+    fn a_delay_is_printed_in_milliseconds() {
+        let (peer, local): (SocketAddr, SocketAddr) = (([127, 0, 0, 1], 5).into(), ([127, 0, 0, 1], 80).into());
+        let addresses = Addresses { protocol: Protocol::Tcp, peer: Some(peer), local: Some(local.into()) };
+        let [text, json] = lines(&FaultEvent::new(addresses, "delay", Some(Duration::from_micros(120_045))));
+        assert!(text.ends_with("tcp 127.0.0.1:5 fault=delay delay=120ms\n"), "{text}");
+        let json: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!((&json["event"], &json["fault"]), (&"fault".into(), &"delay".into()));
+        assert_eq!((&json["peer"], &json["local"]), (&"127.0.0.1:5".into(), &"127.0.0.1:80".into()));
+        assert_eq!(json["delay_ms"].as_f64(), Some(120.045));
+    }
+
+    #[test]
+    fn another_fault_has_no_delay_and_a_unix_socket_its_path() {
+        let local = Some(BoundAddress::from_path(Path::new("/run/a.sock")));
+        let addresses = Addresses { protocol: Protocol::Unix, peer: None, local };
+        let [text, json] = lines(&FaultEvent::new(addresses, "half", None));
+        assert!(text.ends_with("unix /run/a.sock fault=half\n"), "{text}");
+        assert!(json.ends_with("\"peer\":null,\"local\":\"/run/a.sock\",\"fault\":\"half\"}\n"), "{json}");
+    }
+}
