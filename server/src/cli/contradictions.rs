@@ -48,7 +48,7 @@ const FOR_ALL_PROTOCOLS: &str = "the flag --greeting applies to all protocols";
 const FILE_FOR_ALL_PROTOCOLS: &str = "the flag --greeting-file applies to all protocols";
 
 /// The contradictions of `halloo serve`.
-pub(crate) const OF_SERVE: [Contradiction<ServeOptions>; 13] = [
+pub(crate) const OF_SERVE: [Contradiction<ServeOptions>; 14] = [
     between("greeting", "mode", SENDS_NO_GREETING, |ServeOptions { replies, .. }| {
         !replies.mode.sends_greetings() && replies.greeting.is_some()
     }),
@@ -99,6 +99,9 @@ pub(crate) const OF_SERVE: [Contradiction<ServeOptions>; 13] = [
     }),
     between("memory_max", "workers", "each worker needs at least 1MiB", |options| {
         options.limits.memory_max.is_some_and(|bytes| bytes / options.workers < WORKER_MEMORY_MIN)
+    }),
+    between("ready_file", "record", "both would write the same file", |ServeOptions { output, recording, .. }| {
+        output.ready_file.is_some() && output.ready_file == recording.record
     }),
     between("verbose", "quiet", "one logs more, the other less", |ServeOptions { output, .. }| {
         output.verbose > 0 && output.quiet > 0

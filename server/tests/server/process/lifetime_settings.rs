@@ -76,6 +76,12 @@ fn a_ready_file_that_cannot_be_written_is_an_error_before_the_start() {
 }
 
 #[test]
+fn a_ready_file_that_is_also_the_recording_is_an_error() {
+    let output = HALLOO.run(&["--tcp", "127.0.0.1:0", "--ready-file", "same", "--record", "same"]);
+    assert_fails(&output, 2, &["--ready-file same contradicts --record same", "leave one of the two out"]);
+}
+
+#[test]
 fn the_end_of_standard_input_stops_the_server_as_sigterm_does() {
     let mut command = HALLOO.command(&["--listen", "127.0.0.1:0", "--exit-on-eof", "--workers", "2"]);
     command.stdin(Stdio::piped());
