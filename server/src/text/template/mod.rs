@@ -66,8 +66,7 @@ impl Template {
     /// what any client sends.
     pub(crate) fn matches(&self, bytes: &[u8]) -> bool {
         let is_distinct = |part: &Part| matches!(part, Part::Literal(_) | Part::Placeholder(Placeholder::Json));
-        if !self.parts.iter().any(is_distinct) || self.contains(Placeholder::Received) || bytes.len() > self.bytes_max()
-        {
+        if !self.parts.iter().any(is_distinct) || bytes.len() > self.bytes_max() {
             return false;
         }
         let (parts, start) = match self.parts.split_first() {
