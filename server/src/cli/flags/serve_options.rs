@@ -86,8 +86,8 @@ pub(crate) struct ReplyOptions {
     /// over the variables of --tcp-greeting and --udp-greeting
     #[arg(long, value_name = "TEXT", env = "HALLOO_GREETING")]
     pub(crate) greeting: Option<Template>,
-    /// The greeting over all protocols, read from a file at the start, with the same placeholders and escapes. The
-    /// newline at the end of the last line is left out
+    /// The greeting over all protocols, from a file. It is read at the start, with the same placeholders and escapes.
+    /// The newline at the end of the last line is left out
     #[arg(long, value_name = "FILE", env = "HALLOO_GREETING_FILE")]
     #[arg(value_parser = PathBufValueParser::new().try_map(parse_record_path))]
     pub(crate) greeting_file: Option<PathBuf>,
@@ -97,8 +97,9 @@ pub(crate) struct ReplyOptions {
     /// The greeting over UDP [default: "Hello, UDP Client!"]
     #[arg(long, value_name = "TEXT", env = "HALLOO_UDP_GREETING")]
     pub(crate) udp_greeting: Option<Template>,
-    /// The greeting of single sockets, each named by its port, its address, or unix: and its path, with tcp: or udp: in
-    /// front for one protocol. It wins over the other greetings, and the more precise name over the less precise one
+    /// The greeting of a single listener, such as 9000='Hello, nine!'. Its name is a port, an address, or unix: and a
+    /// path, with tcp: or udp: in front for one protocol. It wins over the other greetings, and the more precise name
+    /// over the less precise one
     #[arg(long, value_name = "LISTENER=TEXT", env = "HALLOO_GREETING_FOR")]
     pub(crate) greeting_for: Vec<GreetingsFor>,
 }

@@ -8,7 +8,7 @@ use crate::text::escape;
 use crate::text::served_socket::{ServedSocket, SocketName};
 use crate::text::template::Template;
 
-const FORM_HINT: &str = "write one for each line, such as 9000=Hello! or unix:/run/halloo.sock=Hello!";
+const FORM_HINT: &str = "write LISTENER=TEXT, such as 9000=Hello! or unix:/run/halloo.sock=Hello!";
 
 /// The greeting of the sockets with a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +57,10 @@ impl FromStr for GreetingFor {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let Some((socket, greeting)) = text.split_once('=') else {
-            return Err(format!("there is no = in {}; {FORM_HINT}", escape::excerpt(text)));
+            return Err(format!(
+                "there is no = in {}; {FORM_HINT}, and a newline in the text as \\n",
+                escape::excerpt(text)
+            ));
         };
         let socket = socket.parse().map_err(|error| format!("before the =: {error}; {FORM_HINT}"))?;
         Ok(Self { socket, greeting: greeting.parse()? })
