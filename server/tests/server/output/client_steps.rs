@@ -1,6 +1,7 @@
 //! `-vv`: a log line for each step of a client.
 
 use std::net::TcpStream;
+use std::time::Duration;
 
 use socket2::SockRef;
 use support::network::http_client::HttpClient;
@@ -8,10 +9,13 @@ use support::network::streams::{GREETING, REQUEST, read_to_end, send};
 use support::network::tcp::{connect, request_with};
 use support::network::udp::{UDP_GREETING, recv, udp_client};
 use support::process::server::Server;
-use support::wait::wait_until;
+use support::wait::{holds_for, wait_until};
 
 use crate::HALLOO;
 use crate::unix::temporary_socket_path::SocketPath;
+
+/// How long no line follows a request that is not told.
+const NO_LINE_TIME: Duration = Duration::from_millis(100);
 
 /// The texts of the lines about a client so far, without its name.
 fn steps(server: &Server, client: &str) -> Vec<String> {
@@ -48,7 +52,7 @@ fn vv_tells_each_step_of_a_connection_and_how_it_ended() {
     assert_eq!(end, "closed by us, 18 bytes in, 18 out");
 
     let client = connect(server.tcp());
-    SockRef::from(&client).set_linger(Some(std::time::Duration::ZERO)).expect("an option of every stream");
+    SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("an option of every stream");
     let name = local(&client);
     server.stderr.wait_for_line(&format!("{name}: accepted on "));
     drop(client);
@@ -104,15 +108,13 @@ fn the_level_trace_set_by_a_request_tells_the_clients_also_beside_a_recording() 
                     .as_bytes(),
             );
             assert_eq!(admin.read_response_to("PUT").status, 200);
-            // The level applies from the next turn on: that of this connection or of the next.
-            request_with(server.tcp(), b"x");
-            let before = server.stderr.count_lines_with(" bytes in, ");
-            request_with(server.tcp(), b"x");
-            if is_told {
-                wait_until("the end", || server.stderr.count_lines_with(" bytes in, ") > before);
-            } else {
-                assert_eq!(server.stderr.count_lines_with(" bytes in, "), before);
-            }
+            // The level applies from the next turn on, in which the next client need not be.
+            wait_until("a client at the new level", || {
+                let told = || server.stderr.count_lines_with(" bytes in, ");
+                let before = told();
+                request_with(server.tcp(), b"x");
+                if is_told { told() > before } else { holds_for(NO_LINE_TIME, || told() == before) }
+            });
         }
         let admin_port = server.admin().to_string();
         assert_eq!(server.stderr.count_lines_with(&format!("accepted on {admin_port}")), 0, "only clients are told");
