@@ -38,6 +38,8 @@ pub(crate) fn man_page(name: &str) -> String {
     let version = command.get_version().or(root.get_version()).unwrap_or_default();
     let title = page.to_uppercase().replace('-', r"\-");
     man.line(&format!(".TH {title} 1 \"{DATE}\" \"halloo {version}\" \"User Commands\""));
+    // Readers search for HALLOO_LISTEN, which a hyphen would split.
+    man.line(".nh");
     man.heading("Name");
     let about = command.get_about().map_or_else(String::new, ToString::to_string);
     man.text(&format!("{page} - {}", lower_first(&about)));
