@@ -16,6 +16,7 @@ use crate::greeting::worker_counters::WorkerCounters;
 use crate::output::event_log::EventLog;
 use crate::text::bound_address::{Addresses, BoundSocket};
 use crate::text::fault_event::FaultEvent;
+use crate::text::protocol::Protocol;
 
 /// The faults of one worker.
 pub(crate) struct WorkerFaults {
@@ -100,7 +101,11 @@ impl FaultSource {
         let kind = drawn.fault.kind();
         drawn.rule.injected.fetch_add(1, Ordering::Relaxed);
         self.counters.faults(kind).add_one();
-        self.event_log.log_fault(now, || FaultEvent::new(addresses(), kind.as_str(), delay));
+        let addresses = addresses();
+        if let Addresses { protocol: Protocol::Udp, peer: Some(peer), .. } = addresses {
+            log::trace!("udp {peer}: fault: {}", kind.as_str());
+        }
+        self.event_log.log_fault(now, || FaultEvent::new(addresses, kind.as_str(), delay));
     }
 
     #[cold]
@@ -129,6 +134,7 @@ pub(crate) mod tests {
     use crate::output::event_log::EventLog;
     use crate::output::printer_thread::Printer;
     use crate::text::bound_address::BoundSocket;
+    use crate::text::protocol::Protocol;
     use crate::text::protocol::Protocol;
     use crate::text::served_socket::ServedSocket;
 

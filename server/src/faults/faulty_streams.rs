@@ -14,6 +14,9 @@ use crate::faults::shaped_output::{InputUse, ShapedOutput, Shaper};
 use crate::greeting::stream_handlers::{AttachStreamHandler, addresses};
 use crate::text::served_socket::ServedSocket;
 
+/// The note that the timer of a fault has expired.
+const TIMER_NOTE: u64 = 1;
+
 /// The handler of a mode, whose clients meet faults.
 pub(crate) struct FaultyStreams<H> {
     inner: H,
@@ -150,16 +153,13 @@ impl<H: StreamHandler> StreamHandler for FaultyStreams<H> {
         }
     }
 
+    /// A connection that is closed here would count as closed by its idle timeout.
     fn on_timeout(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session) {
-        match &mut session.shaper {
-            Some(shaper) => {
-                if shaper.after_timer(connection) {
-                    self.make_up(connection, session);
-                }
-            }
-            None => {
-                self.call(connection, session, H::on_timeout);
-            }
+        if session.shaper.is_some() {
+            let id = connection.id();
+            connection.context().notify(id, TIMER_NOTE);
+        } else {
+            self.call(connection, session, H::on_timeout);
         }
     }
 
@@ -167,9 +167,13 @@ impl<H: StreamHandler> StreamHandler for FaultyStreams<H> {
         self.inner.on_timer(context, timer, value);
     }
 
-    /// The only note is that of the drain delay: this connection drains alone.
-    fn on_notify(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session, _: u64) {
-        self.on_drain(connection, session);
+    /// A note that is not of the timer is that of the drain delay: this connection drains alone.
+    fn on_notify(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session, note: u64) {
+        if note != TIMER_NOTE {
+            self.on_drain(connection, session);
+        } else if session.shaper.as_mut().is_some_and(|shaper| shaper.after_timer(connection)) {
+            self.make_up(connection, session);
+        }
     }
 
     fn on_drain(&mut self, connection: &mut Connection<'_>, session: &mut Self::Session) {

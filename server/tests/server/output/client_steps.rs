@@ -94,6 +94,21 @@ fn vv_tells_what_was_received_and_sent_over_udp_and_why_there_is_no_reply() {
 }
 
 #[test]
+fn vv_tells_a_fault_of_a_datagram_and_a_delayed_connection_is_closed_by_us() {
+    let server =
+        HALLOO.start(&["--listen", "127.0.0.1:0", "-vv", "--fault", "delay=20ms,listener=tcp:127.0.0.1:0;drop"]);
+    let client = connect(server.tcp());
+    send(&client, REQUEST);
+    assert_eq!(read_to_end(&client), GREETING);
+    assert_eq!(story(&server, &local(&client)).1, "closed by us, 18 bytes in, 18 out");
+    let client = udp_client(server.udp());
+    client.send(b"hello").expect("loopback takes it");
+    let name = format!("udp {}", client.local_addr().expect("it is connected"));
+    wait_until("two lines", || steps(&server, &name).len() == 2);
+    assert_eq!(steps(&server, &name)[1], "fault: drop");
+}
+
+#[test]
 fn the_level_trace_set_by_a_request_tells_the_clients_also_beside_a_recording() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let recording = folder.path().join("run.json");
