@@ -135,7 +135,6 @@ pub(crate) mod tests {
     use crate::output::printer_thread::Printer;
     use crate::text::bound_address::BoundSocket;
     use crate::text::protocol::Protocol;
-    use crate::text::protocol::Protocol;
     use crate::text::served_socket::ServedSocket;
 
     fn port_80() -> BoundSocket {
