@@ -5,6 +5,7 @@
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
 
 use serde_json::Value;
 use support::network::http_client::HttpClient;
@@ -192,7 +193,9 @@ fn lines_that_a_full_disk_does_not_take_are_counted_for_each_stream() {
     let full = || OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
     command.stdout(full()).stderr(full());
     let mut server = Server::spawn(command);
-    wait_until("both sockets", || admin_path.path.exists() && served_path.path.exists());
+    // The file is there before the socket listens.
+    let listens = |socket: &SocketPath| UnixStream::connect(&socket.path).is_ok();
+    wait_until("both sockets", || listens(&admin_path) && listens(&served_path));
     for _ in 0..5 {
         served_path.request();
     }
