@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::cli::fault_rule::{FaultRule, FaultSetting, WHOLE_SHARE};
+use crate::cli::fault_rule::{Fault, FaultRule, FaultSetting, WHOLE_SHARE};
 use crate::text::bound_address::BoundSocket;
 use crate::text::escape;
 use crate::text::protocol::Protocol;
@@ -60,6 +60,11 @@ impl FaultTable {
     /// Whether no client meets a fault, so that none is drawn.
     pub(crate) const fn is_empty(&self) -> bool {
         self.rules.is_empty()
+    }
+
+    /// The faults of the rules.
+    pub(crate) fn faults(&self) -> impl Iterator<Item = Fault> {
+        self.rules.iter().map(|(_, counted)| counted.rule.fault)
     }
 
     /// Counts a draw below [`WHOLE_SHARE`], and returns the rule that it hits.

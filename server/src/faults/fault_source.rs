@@ -73,9 +73,7 @@ pub(crate) struct DrawnFault {
 impl FaultSource {
     /// Draws for one exchange. After a change of the faults, the sequence begins again.
     pub(crate) fn draw(&mut self) -> Option<DrawnFault> {
-        if self.version != Some(self.control.version()) {
-            self.load();
-        }
+        self.load_changes();
         if self.table.is_empty() {
             return None;
         }
@@ -106,6 +104,18 @@ impl FaultSource {
             log::trace!("udp {peer}: fault: {}", kind.as_str());
         }
         self.event_log.log_fault(now, || FaultEvent::new(addresses, kind.as_str(), delay));
+    }
+
+    /// Whether clients may meet this very fault.
+    pub(crate) fn has_rule_of(&mut self, fault: Fault) -> bool {
+        self.load_changes();
+        self.table.faults().any(|one| one == fault)
+    }
+
+    fn load_changes(&mut self) {
+        if self.version != Some(self.control.version()) {
+            self.load();
+        }
     }
 
     #[cold]

@@ -77,6 +77,10 @@ impl DatagramOutput for FaultyReplies {
     fn reply(&self, datagram: &mut Datagram<'_>, payload: &[u8]) -> bool {
         self.0.borrow_mut().reply(datagram, payload)
     }
+
+    fn cuts_to(&self, bytes: usize) -> bool {
+        self.0.borrow_mut().source.has_rule_of(Fault::Truncate { bytes })
+    }
 }
 
 impl Replies {

@@ -19,6 +19,9 @@ use crate::text::served_socket::ServedSocket;
 pub(crate) trait DatagramOutput {
     /// Sends a reply; false if it is refused.
     fn reply(&self, datagram: &mut Datagram<'_>, payload: &[u8]) -> bool;
+
+    /// Whether replies may be cut to this length.
+    fn cuts_to(&self, bytes: usize) -> bool;
 }
 
 /// Sends replies as they are.
@@ -28,6 +31,10 @@ pub(crate) struct DirectReplies;
 impl DatagramOutput for DirectReplies {
     fn reply(&self, datagram: &mut Datagram<'_>, payload: &[u8]) -> bool {
         datagram.reply(payload)
+    }
+
+    fn cuts_to(&self, _: usize) -> bool {
+        false
     }
 }
 
@@ -58,7 +65,8 @@ impl<O: DatagramOutput> DatagramHandler for GreetingDatagramHandler<'_, O> {
             log::trace!("udp {peer}: received {bytes} bytes on {local}");
             Refusals::of(datagram)
         });
-        if self.mode.sends_greetings() && greeter.is_greeting(self.template, payload) {
+        let is_greeting = || greeter.is_greeting(self.template, payload, self.output.cuts_to(payload.len()));
+        if self.mode.sends_greetings() && is_greeting() {
             log::debug!("{}: the datagram is itself a greeting; it has no reply", datagram.peer_addr());
             greeter.counters().looped_datagrams.add_one();
             return;

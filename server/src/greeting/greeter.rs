@@ -182,10 +182,10 @@ impl Greeter {
         &self.buffer
     }
 
-    /// Whether a datagram to a socket with this template can be a greeting of this server, or of one with the same
-    /// templates.
-    pub(crate) fn is_greeting(&self, id: TemplateId, datagram: &[u8]) -> bool {
-        self.templates.can_have_sent(id, datagram)
+    /// Whether a datagram to a socket with this template can be a greeting of this server, of one with the same templates,
+    /// or of one with the default greeting; if `is_cut`, also the beginning of one.
+    pub(crate) fn is_greeting(&self, id: TemplateId, datagram: &[u8], is_cut: bool) -> bool {
+        self.templates.can_have_sent(id, datagram, is_cut)
     }
 
     /// Counts a greeting as sent and logs its event: the number of bytes received and their beginning.

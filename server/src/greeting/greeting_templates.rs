@@ -19,6 +19,9 @@ use crate::text::template::greeting_for::GreetingFor;
 use crate::text::template::placeholder::{Placeholder, PlaceholderValues, read_hostname};
 use crate::text::template::{GREETING_BYTES_MAX, Template};
 
+/// What a server sends over UDP without a greeting of its own.
+const UDP_GREETING: &str = "Hello, UDP Client!";
+
 /// The templates, and the host name that they may contain.
 #[derive(Clone, Debug)]
 pub(crate) struct GreetingTemplates {
@@ -51,7 +54,7 @@ impl GreetingTemplates {
             specific.as_ref().or(common.as_ref()).cloned().unwrap_or_else(|| Template::literal(default))
         };
         let tcp = template_or_default(&replies.tcp_greeting, "Hello, TCP Client!");
-        let udp = template_or_default(&replies.udp_greeting, "Hello, UDP Client!");
+        let udp = template_or_default(&replies.udp_greeting, UDP_GREETING);
         let mode = replies.mode.to_possible_value().map(|mode| mode.get_name().to_owned()).unwrap_or_default();
         let mut templates = Self { tcp, udp, of_sockets: replies.greetings_for(), hostname: String::new(), mode };
         if templates.contains(Placeholder::Hostname) || templates.contains(Placeholder::Json) {
@@ -127,13 +130,20 @@ impl GreetingTemplates {
         template.is_constant()
     }
 
-    /// Whether a UDP socket of this server can have sent a datagram, if a socket with this template receives it. An
-    /// empty datagram can be the last one that `{received}` has shortened.
-    pub(crate) fn can_have_sent(&self, id: TemplateId, datagram: &[u8]) -> bool {
+    /// Whether a UDP socket of this server, or of one without a greeting of its own, can have sent a datagram, if a
+    /// socket with this template receives it. An empty datagram can be the last one that `{received}` has shortened. If
+    /// `is_cut`, greetings of this length may be cut ones.
+    pub(crate) fn can_have_sent(&self, id: TemplateId, datagram: &[u8], is_cut: bool) -> bool {
         let mut of_sockets = self.of_sockets.iter().filter(|one| one.socket.is_possible_for(Protocol::Udp));
+        let matches = |greeting: &Template| {
+            if is_cut { greeting.matches_beginning(datagram) } else { greeting.matches(datagram) }
+        };
+        let default = UDP_GREETING.as_bytes();
         datagram.is_empty() && self.get(id).contains(Placeholder::Received)
-            || self.udp.matches(datagram)
-            || of_sockets.any(|one| one.greeting.matches(datagram))
+            || datagram == default
+            || is_cut && default.starts_with(datagram)
+            || matches(&self.udp)
+            || of_sockets.any(|one| matches(&one.greeting))
     }
 }
 
@@ -236,7 +246,7 @@ mod tests {
         let addresses = Addresses { protocol: Protocol::Udp, peer, local: None };
         let mut buffer = Vec::new();
         templates.render(TemplateId::Udp, &mut buffer, |_, _| question(&addresses, received));
-        (!templates.can_have_sent(TemplateId::Udp, received)).then_some(buffer)
+        (!templates.can_have_sent(TemplateId::Udp, received, false)).then_some(buffer)
     }
 
     #[test]

@@ -47,6 +47,14 @@ pub(crate) fn end_in_datagram(bytes: &[u8]) -> Option<usize> {
     (inner[position] == b'}').then_some(HEAD.len() + position + 1)
 }
 
+/// Whether an object over UDP can begin with all these bytes, without its end.
+pub(crate) fn can_begin_in_datagram(bytes: &[u8]) -> bool {
+    match bytes.strip_prefix(HEAD.as_bytes()) {
+        Some(inner) => inner.iter().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'{' | b'}')),
+        None => HEAD.as_bytes().starts_with(bytes),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;

@@ -65,13 +65,23 @@ impl Template {
     /// Whether this template can render to exactly these bytes. One with `{received}` never does: it could render to
     /// what any client sends.
     pub(crate) fn matches(&self, bytes: &[u8]) -> bool {
+        self.matches_to(bytes, false)
+    }
+
+    /// Whether a greeting of this template can begin with these bytes.
+    pub(crate) fn matches_beginning(&self, bytes: &[u8]) -> bool {
+        self.matches_to(bytes, true)
+    }
+
+    /// If the greeting may be cut, a part of which only the beginning is there is the last one.
+    fn matches_to(&self, bytes: &[u8], may_be_cut: bool) -> bool {
         let is_distinct = |part: &Part| matches!(part, Part::Literal(_) | Part::Placeholder(Placeholder::Json));
         if !self.parts.iter().any(is_distinct) || bytes.len() > self.bytes_max() {
             return false;
         }
         let (parts, start) = match self.parts.split_first() {
             Some((Part::Literal(first), rest)) if bytes.starts_with(first) => (rest, first.len()),
-            Some((Part::Literal(_), _)) => return false,
+            Some((Part::Literal(first), _)) => return may_be_cut && first.starts_with(bytes),
             _ => (self.parts.as_slice(), 0),
         };
         if parts.is_empty() {
@@ -82,6 +92,9 @@ impl Template {
         for part in parts {
             let mut next = Vec::new();
             for &end in &ends {
+                if may_be_cut && part.can_begin_with(&bytes[end..]) {
+                    return true;
+                }
                 part.push_match_ends(bytes, end, &mut next);
             }
             next.sort_unstable();
@@ -169,6 +182,14 @@ fn parse_placeholder<'a>(brace: &str, tail: &'a str) -> Result<(Placeholder, &'a
 impl Part {
     fn is_received(&self) -> bool {
         *self == Self::Placeholder(Placeholder::Received)
+    }
+
+    /// Whether this part can begin with all these bytes.
+    fn can_begin_with(&self, bytes: &[u8]) -> bool {
+        match self {
+            Self::Literal(literal) => literal.starts_with(bytes),
+            Self::Placeholder(placeholder) => placeholder.can_begin_with(bytes),
+        }
     }
 
     /// Adds every position where this part can end if it begins at `start`.
@@ -264,6 +285,23 @@ mod tests {
     }
 
     #[test]
+    fn a_beginning_matches_only_the_same_beginning() {
+        let literal = template("Hello, UDP Client!");
+        assert!(literal.matches_beginning(b"Hello") && literal.matches_beginning(b""));
+        assert!(!literal.matches_beginning(b"hello") && !literal.matches_beginning(b"Hello, UDP Client!!"));
+        let numbered = template("#{number} {protocol} {time}.");
+        for beginning in ["#", "#12", "#12 ", "#12 u", "#12 tcp 19", "#12 udp 1970-01-01T00:00:00.000Z"] {
+            assert!(numbered.matches_beginning(beginning.as_bytes()), "{beginning}");
+        }
+        for other in ["1", "#a", "#12 s", "#12 udp a", "#12 udp 1970x"] {
+            assert!(!numbered.matches_beginning(other.as_bytes()), "{other}");
+        }
+        assert!(template("{json}").matches_beginning(b"{\"host"));
+        assert!(!template("{json}").matches_beginning(b"{\"name"));
+        assert!(!template("{received}!").matches_beginning(b"hello"));
+    }
+
+    #[test]
     fn a_template_without_literal_text_matches_nothing() {
         assert!(!template("{peer}").matches(b"127.0.0.1:1"));
         assert!(!template("{number}{hostname}").matches(b"1a"));
@@ -314,6 +352,9 @@ mod tests {
             template.render(values, &mut greeting);
             prop_assert!(greeting.len() <= template.bytes_max());
             prop_assert!(template.matches(&greeting));
+            for length in 0..=greeting.len() {
+                prop_assert!(template.matches_beginning(&greeting[..length]), "{length}");
+            }
         }
 
         #[test]

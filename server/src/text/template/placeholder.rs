@@ -120,6 +120,22 @@ impl Placeholder {
         };
     }
 
+    /// Whether a value in a datagram can begin with all these bytes. Any beginning of a value is found; other text of the
+    /// same characters is, too.
+    pub(crate) fn can_begin_with(self, bytes: &[u8]) -> bool {
+        let is_address_byte = |byte: &u8| byte.is_ascii_hexdigit() || b".:[]%".contains(byte);
+        bytes.len() <= self.bytes_max()
+            && match self {
+                Self::Peer | Self::Local | Self::PeerIp => bytes.iter().all(is_address_byte),
+                Self::PeerPort | Self::Number => bytes.iter().all(u8::is_ascii_digit),
+                Self::Time => bytes.iter().zip(TIME_FORM).all(is_of_form),
+                Self::Json => client_json::can_begin_in_datagram(bytes),
+                Self::Protocol => b"tcp".starts_with(bytes) || b"udp".starts_with(bytes),
+                Self::Hostname => bytes.iter().all(|byte| is_hostname_byte(*byte)),
+                Self::Received => false,
+            }
+    }
+
     /// Adds every position where the placeholder can end if it begins at `start`. Only datagrams are matched: their
     /// greetings contain addresses and no paths.
     pub(crate) fn push_match_ends(self, rest: &[u8], start: usize, ends: &mut Vec<usize>) {
@@ -169,8 +185,12 @@ const PORT_BYTES_MAX: usize = 5;
 
 /// Whether the bytes begin with a time.
 fn is_time(bytes: &[u8]) -> bool {
-    let is_same = |(byte, form): (&u8, &u8)| byte == form || *form == b'0' && byte.is_ascii_digit();
-    bytes.len() >= TIME_FORM.len() && bytes.iter().zip(TIME_FORM).all(is_same)
+    bytes.len() >= TIME_FORM.len() && bytes.iter().zip(TIME_FORM).all(is_of_form)
+}
+
+/// Whether a byte has its place in the form of a time.
+fn is_of_form((byte, form): (&u8, &u8)) -> bool {
+    byte == form || *form == b'0' && byte.is_ascii_digit()
 }
 
 /// Adds every position where an IP address can end. It takes one pass: the bytes of a run are hexadecimal digits, and

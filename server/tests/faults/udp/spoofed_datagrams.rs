@@ -216,6 +216,32 @@ fn a_forged_loop_between_two_servers_ends_within_the_rate() {
     });
 }
 
+/// On loopback there is no rate: only a greeting that is recognized ends the loop.
+#[test]
+#[ignore = "needs a network namespace"]
+fn a_forged_loop_of_recognized_greetings_ends_at_once() {
+    in_test_network(|| {
+        let cut = |bytes| ["--fault", bytes];
+        let pairs: [(&[&str], &[&str]); 7] = [
+            (&["--greeting", "{received}"], &[]),
+            (&["--greeting", "{json}"], &[]),
+            (&cut("truncate=5"), &cut("truncate=5")),
+            (&cut("truncate=0"), &cut("truncate=0")),
+            (&cut("truncate=5,share=50%"), &[]),
+            (&["--greeting", "{json}", "--fault", "truncate=90"], &["--greeting", "{json}", "--fault", "truncate=90"]),
+            (&["--greeting", "{received}", "--fault", "truncate=5"], &["--fault", "truncate=5"]),
+        ];
+        for (one, other) in pairs {
+            let start = |at, arguments: &[&str]| HALLOO.start(&[&["--udp", at, "--events", "off"], arguments].concat());
+            let (first, second) = (start("127.0.0.1:0", one), start("127.0.0.2:0", other));
+            RawUdpSocket::new().send(second.udp(), first.udp(), &[b'x'; 300]);
+            let sent = sent_until_idle(&first).0 + sent_until_idle(&second).0;
+            print_measurement(&format!("{one:?} and {other:?}: {sent} answers"));
+            assert!((1..=2).contains(&sent), "{one:?} and {other:?}: {sent} answers");
+        }
+    });
+}
+
 #[test]
 #[ignore = "needs a network namespace"]
 fn on_a_wildcard_the_reply_leaves_from_the_destination_address() {

@@ -109,6 +109,11 @@ fn two_servers_that_answer_each_other_end() {
         let count = datagrams_between(greetings, &[b'x'; 300]);
         assert!(count <= 300, "{greetings:?}: {count} answers");
     }
+    // The default greeting is recognized by every server.
+    for greeting in ["{received}", "{json}", "hi {received}"] {
+        let count = datagrams_between([greeting, "Hello, UDP Client!"], &[b'x'; 300]);
+        assert_eq!(count, 2, "{greeting}");
+    }
     // The same greeting is recognized, whatever is in it.
     for greeting in ["{json}", "{peer_ip}:{peer_port} at {time}\n", "#{number} {time}"] {
         assert_eq!(datagrams_between([greeting, greeting], b"hello"), 1, "{greeting}");

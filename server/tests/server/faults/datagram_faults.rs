@@ -51,6 +51,22 @@ fn a_truncated_reply_has_only_its_first_bytes() {
     assert_eq!(fault_events(&server, "truncate"), 2);
 }
 
+/// Otherwise two servers with the same fault would answer each other for ever.
+#[test]
+fn a_datagram_that_is_a_cut_greeting_gets_no_answer() {
+    let server = start_udp(&["--udp-greeting", "#{number} {peer} {json}", "--fault", "truncate=5,share=50%"]);
+    let client = client_of(&server);
+    for cut in ["#12 1", "#1 [:", "Hello"] {
+        ask(&client, cut);
+    }
+    wait_until("the datagrams", || server.counters()["datagrams_received"] == 3);
+    assert_holds_for(Duration::from_millis(100), "no reply", || try_recv(&client).is_none());
+    for other in ["hello", "#a 12", "#12", "#12 [:"] {
+        ask(&client, other);
+        assert!(recv(&client).starts_with(b"#"), "{other}");
+    }
+}
+
 #[test]
 fn a_delayed_reply_arrives_after_its_time() {
     let server = start_udp(&["--mode", "echo", "--fault", "delay=100ms..120ms"]);
