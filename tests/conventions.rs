@@ -30,7 +30,6 @@ const SMALL_FILES: &[(&str, &str)] = &[
     ("server/src/text/byte_size.rs", "a format of its own, with its tests"),
     ("server/src/text/fault_event.rs", "an event of its own, with its tests"),
     ("server/src/text/protocol.rs", "a type that every folder names"),
-    ("server/src/text/template/client_json.rs", "a placeholder of its own, with its tests"),
 ];
 
 /// The dependencies of the library, each with a reason in Cargo.toml.
