@@ -174,14 +174,21 @@ impl Requesters {
                 _ => result,
             };
             let next_start = start + interval;
-            if is_cut || awaited.is_shown_by(&latest) || next_start >= deadline {
+            let is_last = is_cut || awaited.is_shown_by(&latest) || next_start >= deadline;
+            if is_last {
                 let mut progress = self.progress();
                 progress.judge(awaited.judge(&latest));
                 progress.report.add(index, latest);
                 return;
             }
+            if !self.sleep_until(next_start) {
+                let mut progress = self.progress();
+                if progress.report.is_reader_gone() {
+                    progress.judge(awaited.judge(&latest));
+                }
+                return;
+            }
             last = Some(latest);
-            self.sleep_until(next_start);
         }
     }
 

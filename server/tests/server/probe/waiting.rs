@@ -167,3 +167,16 @@ fn a_signal_ends_a_wait_as_it_ends_any_command() {
     assert_eq!(probe.wait_for_signal(), Some(nix::sys::signal::Signal::SIGINT));
     assert_eq!(probe.stdout.text(), "");
 }
+
+#[test]
+fn a_wait_ends_when_the_reader_of_standard_output_is_gone() {
+    let server = HALLOO.start(&["--tcp", "127.0.0.1:0"]);
+    let (_socket, missing) = refusing();
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    // The line of the first target meets the closed pipe; the wait for the second one would go on.
+    let arguments = ["probe", "--tcp", "--interval", "10ms", "--wait", "300s", &server.tcp().to_string(), &missing];
+    let mut command = HALLOO.command(&arguments);
+    command.stdout(writer);
+    assert_eq!(Process::spawn(command).wait(), 3, "the last result of the second target counts");
+}
