@@ -61,22 +61,76 @@ impl TargetUser {
     }
 
     /// Changes the whole process to this user and group, with the groups of the user. `owned` is called first, with
-    /// the numbers of both, and makes files belong to them. A process that already runs as this user changes nothing.
+    /// the numbers of both, and makes files belong to them. A process that already runs as this user changes nothing;
+    /// capabilities or groups that it has beyond the user's are an error.
     pub(crate) fn change_to(&self, owned: impl FnOnce(u32, u32) -> io::Result<()>) -> Result<(), ExitError> {
         let Self { uid, gid, .. } = *self;
         if [getuid(), geteuid()] == [uid; 2] && [getgid(), getegid()] == [gid; 2] {
-            return Ok(());
+            self.check_groups()?;
+            return self.check_rights();
         }
         let changed = owned(uid.as_raw(), gid.as_raw()).and_then(|()| self.change());
         changed.map_err(|error| match error.kind() {
             io::ErrorKind::PermissionDenied => self.error(&error, "start halloo as root, or leave the setting out"),
             _ => self.error(&error, "leave the setting out"),
         })?;
-        // A right that is left, such as CAP_SETUID, would allow the way back.
-        if setuid(Uid::from_raw(0)).is_ok() || seteuid(Uid::from_raw(0)).is_ok() || setegid(Gid::from_raw(0)).is_ok() {
+        self.check_rights()
+    }
+
+    /// Checks that the process has no capability, and cannot return to root: its saved user may still be root.
+    fn check_rights(&self) -> Result<(), ExitError> {
+        self.check_capabilities()?;
+        let (root, root_group) = (Uid::from_raw(0), Gid::from_raw(0));
+        let keeps_group = self.gid != root_group && setegid(root_group).is_ok();
+        if setuid(root).is_ok() || seteuid(root).is_ok() || keeps_group {
             let cause = io::Error::other("the process could return to root");
-            return Err(self.error(&cause, "start it without further capabilities"));
+            return Err(self.error(&cause, "start halloo as root, or leave the setting out"));
         }
+        Ok(())
+    }
+
+    /// A thread has the permitted capabilities of the thread that started it, and uses no others. The change of the
+    /// user clears them, except ambient ones and those kept by the securebits (capabilities(7)).
+    #[cfg(target_os = "linux")]
+    fn check_capabilities(&self) -> Result<(), ExitError> {
+        let without = "start halloo without them, or leave the setting out";
+        let sets = rustix::thread::capabilities(None).map_err(|errno| self.error(&errno.into(), without))?;
+        if sets.permitted.is_empty() {
+            return Ok(());
+        }
+        let cause = format!("the process would keep capabilities (mask {:#x})", sets.permitted.bits());
+        Err(self.error(&io::Error::other(cause), without))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "only Linux has capabilities")]
+    fn check_capabilities(&self) -> Result<(), ExitError> {
+        Ok(())
+    }
+
+    /// Checks that the process has only groups of the user, as after a change.
+    #[cfg(not(target_vendor = "apple"))]
+    fn check_groups(&self) -> Result<(), ExitError> {
+        use nix::unistd::{getgrouplist, getgroups};
+        let without = "start halloo without them, or leave the setting out";
+        let own = match &self.name {
+            Some(name) => getgrouplist(name, self.gid),
+            None => Ok(vec![self.gid]),
+        };
+        let both = own.and_then(|own| Ok((own, getgroups()?)));
+        let (own, groups) = both.map_err(|errno| self.error(&errno.into(), without))?;
+        let foreign = groups.iter().filter(|group| !own.contains(group)).map(Gid::to_string);
+        let foreign: Vec<String> = foreign.collect();
+        if foreign.is_empty() {
+            return Ok(());
+        }
+        let cause = format!("the process would keep groups that the user does not have ({})", foreign.join(", "));
+        Err(self.error(&io::Error::other(cause), without))
+    }
+
+    #[cfg(target_vendor = "apple")]
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "macOS does not return the groups")]
+    fn check_groups(&self) -> Result<(), ExitError> {
         Ok(())
     }
 
@@ -111,8 +165,6 @@ impl TargetUser {
 
 #[cfg(test)]
 mod tests {
-    use nix::unistd::{getgid, getuid};
-
     use super::TargetUser;
     use crate::exit::ExitStatus;
 
@@ -141,12 +193,5 @@ mod tests {
             assert_eq!(error.status, ExitStatus::Unavailable);
             assert!(error.message.contains(cause), "{}", error.message);
         }
-    }
-
-    #[test]
-    fn a_process_that_already_runs_as_the_user_changes_nothing() {
-        let (uid, gid) = (getuid(), getgid());
-        let user = TargetUser { setting: String::new(), uid, gid, name: None };
-        user.change_to(|_, _| panic!("nothing changes its owner")).unwrap();
     }
 }

@@ -3,12 +3,13 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::process::Stdio;
+use std::time::Duration;
 
 use support::network::streams::{GREETING, REQUEST, read_to_end, send};
 use support::network::tcp::{connect, request};
 use support::process::child::{Process, run};
-use support::process::server::{Server, assert_fails};
-use support::wait::wait_until;
+use support::process::server::{Server, address_in, assert_fails};
+use support::wait::{assert_holds_for, wait_until};
 use tempfile::TempDir;
 
 use crate::HALLOO;
@@ -115,6 +116,51 @@ fn a_server_ends_with_its_killed_parent() {
     wait_until("the end of the server", || parent.stdout.is_closed());
 }
 
+/// Starts a program in the background of a new terminal, moves it to the foreground, and ends the input.
+const BACKGROUND: &str = r#"
+import fcntl, os, pty, signal, sys, termios
+terminal, program = pty.openpty()
+os.setsid()
+fcntl.ioctl(program, termios.TIOCSCTTY, 0)
+signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+pid = os.fork()
+if pid == 0:
+    os.setpgid(0, 0)
+    os.dup2(program, 0)
+    signal.signal(signal.SIGTTOU, signal.SIG_DFL)
+    os.execv(sys.argv[1], sys.argv[1:])
+print("pid", pid, flush=True)
+sys.stdin.readline()
+os.tcsetpgrp(program, pid)
+os.write(terminal, b"\x04")
+_, status = os.waitpid(pid, os.WUNTRACED)
+print("status", status, flush=True)
+"#;
+
+#[test]
+#[ignore = "needs python3"]
+fn in_the_background_of_a_terminal_the_server_goes_on_until_its_input_ends_in_the_foreground() {
+    let wrapper = ["python3", "-c", BACKGROUND];
+    let mut command = HALLOO.command_under(&wrapper, &["--tcp", "127.0.0.1:0", "--exit-on-eof"]);
+    command.stdin(Stdio::piped());
+    let mut parent = Process::spawn(command);
+    let ready = parent.stdout.wait_for_line("READY ");
+    let address = address_in(&ready, "tcp").expect("a port");
+    let pid = parent.stdout.wait_for_line("pid ").split_off("pid ".len());
+    let reader = || {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+        let stats = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("stat")).ok());
+        stats
+            .filter(|stat| stat.contains("(stdin)"))
+            .find_map(|stat| Some(stat.split_once(") ")?.1.get(..1)?.to_owned()))
+    };
+    wait_until("the thread to wait", || reader().as_deref() == Some("S"));
+    assert_holds_for(Duration::from_millis(200), "not stopped", || reader().as_deref() != Some("T"));
+    assert_eq!(request(address), GREETING);
+    parent.write_stdin("to the foreground\n");
+    assert_eq!(parent.stdout.wait_for_line("status "), "status 0");
+}
+
 #[test]
 fn an_input_that_ends_at_once_is_an_error() {
     let output = HALLOO.run(&["--tcp", "127.0.0.1:0", "--exit-on-eof"]);
@@ -149,6 +195,23 @@ mod as_root {
         ids.map(read).collect()
     }
 
+    #[track_caller]
+    fn assert_no_capability(server: &Server) {
+        for set in ["CapPrm:", "CapEff:", "CapAmb:"] {
+            let rights = thread_statuses(server, set);
+            assert!(rights.iter().all(|rights| rights == "0000000000000000"), "{set} {rights:?}");
+        }
+    }
+
+    /// A wrapper that starts a program as another user, with more options of setpriv(1).
+    fn as_user<'a>(user: &'a str, group: &'a str, options: &[&'a str]) -> Vec<&'a str> {
+        [&["setpriv", "--reuid", user, "--regid", group], options].concat()
+    }
+
+    /// An option of setpriv(1), and two capabilities that a program then has as any user.
+    const AMBIENT: [&str; 4] =
+        ["--inh-caps", "+net_bind_service,+dac_override", "--ambient-caps", "+net_bind_service,+dac_override"];
+
     #[test]
     #[ignore = "needs root"]
     fn every_thread_changes_to_the_user_before_ready() {
@@ -176,7 +239,7 @@ mod as_root {
         let uids = thread_statuses(&server, "Uid:");
         assert!(uids.len() >= 6 && uids.iter().all(|uid| uid == nobody), "{uids:?}");
         assert!(thread_statuses(&server, "Gid:").iter().all(|gid| gid == "4000002 4000002 4000002 4000002"));
-        assert!(thread_statuses(&server, "CapEff:").iter().all(|rights| rights == "0000000000000000"));
+        assert_no_capability(&server);
         assert!(!thread_statuses(&server, "Groups:").iter().any(|groups| groups.split(' ').any(|group| group == "0")));
         for file in [&socket_path.path, &admin_path.path, &ready] {
             let metadata = fs::metadata(file).expect("a file");
@@ -212,12 +275,57 @@ mod as_root {
     #[test]
     #[ignore = "needs root and setpriv"]
     fn without_root_another_user_is_an_error_and_the_own_one_is_none() {
-        let run_as_nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
+        let nobody = as_user("65534", "65534", &["--clear-groups"]);
         let arguments = ["--tcp", "127.0.0.1:0", "--user", "4000001:4000001"];
-        let output = run(HALLOO.command_under(&run_as_nobody, &arguments));
+        let output = run(HALLOO.command_under(&nobody, &arguments));
         assert_fails(&output, 3, &["operation not permitted", "start halloo as root"]);
-        let arguments = ["--tcp", "127.0.0.1:0", "--user", "65534:65534"];
-        let server = Server::start(HALLOO.command_under(&run_as_nobody, &arguments));
-        assert_eq!(request(server.tcp()), GREETING);
+        for user in ["65534:65534", "nobody"] {
+            let server = Server::start(HALLOO.command_under(&nobody, &["--tcp", "127.0.0.1:0", "--user", user]));
+            assert_eq!(request(server.tcp()), GREETING);
+        }
+    }
+
+    #[test]
+    #[ignore = "needs root and setpriv"]
+    fn the_own_user_with_capabilities_or_groups_of_another_one_is_an_error() {
+        let with_capabilities = [&["--clear-groups"], &AMBIENT[..]].concat();
+        for (options, cause) in [
+            (&["--groups", "0,4,65534"][..], "the process would keep groups that the user does not have (0, 4)"),
+            (&with_capabilities, "the process would keep capabilities (mask 0x402)"),
+        ] {
+            let nobody = as_user("65534", "65534", options);
+            let output = run(HALLOO.command_under(&nobody, &["--tcp", "127.0.0.1:0", "--user", "nobody"]));
+            assert_fails(&output, 3, &["with --user nobody: ", cause, "; start halloo without them"]);
+        }
+        let group_of_the_user = as_user("65534", "65534", &["--groups", "65534"]);
+        let arguments = ["--tcp", "127.0.0.1:0", "--user", "nobody"];
+        let server = Server::start(HALLOO.command_under(&group_of_the_user, &arguments));
+        assert_no_capability(&server);
+    }
+
+    #[test]
+    #[ignore = "needs root and setpriv"]
+    fn ambient_capabilities_are_lost_with_root_and_those_of_another_user_are_an_error() {
+        let root = [&["setpriv"], &AMBIENT[..]].concat();
+        let server = Server::start(HALLOO.command_under(&root, &["--tcp", "127.0.0.1:0", "--user", "nobody"]));
+        assert_no_capability(&server);
+        let change = "+setuid,+setgid";
+        let options = ["--clear-groups", "--inh-caps", change, "--ambient-caps", change];
+        let user = as_user("4000001", "4000001", &options);
+        let output = run(HALLOO.command_under(&user, &["--tcp", "127.0.0.1:0", "--user", "nobody"]));
+        assert_fails(&output, 3, &["the process would keep capabilities (mask 0xc0)"]);
+    }
+
+    #[test]
+    #[ignore = "needs root and setpriv"]
+    fn a_user_with_the_group_of_root_is_served() {
+        let without_root = as_user("4000001", "0", &["--clear-groups"]);
+        for wrapper in [&["setpriv"][..], &without_root] {
+            let arguments = ["--tcp", "127.0.0.1:0", "--user", "4000001:0"];
+            let server = Server::start(HALLOO.command_under(wrapper, &arguments));
+            assert_eq!(request(server.tcp()), GREETING);
+            assert!(thread_statuses(&server, "Gid:").iter().all(|gid| gid == "0 0 0 0"));
+            assert_no_capability(&server);
+        }
     }
 }
