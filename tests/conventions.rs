@@ -23,7 +23,6 @@ const SMALL_FILES: &[(&str, &str)] = &[
     ("src/state/timestamp.rs", "the clock of all deadlines, with its tests"),
     ("server/src/cli/flags/generate_options.rs", "the argument of one command"),
     ("server/src/cli/flags/view_options.rs", "the flags of one command"),
-    ("server/src/cli/near_miss.rs", "a measure of its own, with its tests"),
     ("server/src/process/server_state.rs", "what other threads read, apart from its writers"),
     ("server/src/process/worker_loops.rs", "what other threads reach of a worker"),
     ("server/src/serve/idle_timer.rs", "a deadline of its own, with its tests"),

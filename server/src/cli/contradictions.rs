@@ -2,6 +2,9 @@
 //!
 //! A flag wins over a variable, with a warning. Two flags, or two variables, are an error.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
 
@@ -43,12 +46,13 @@ const fn between<O>(
     Contradiction { settings: [left, right], is_in, cause, precedence: Precedence::Exclusive }
 }
 
+const ONE_FILE_READ_AND_WRITTEN: &str = "one reads the file that the other would replace";
 const SENDS_NO_GREETING: &str = "echo and discard send no greeting";
 const FOR_ALL_PROTOCOLS: &str = "the flag --greeting applies to all protocols";
 const FILE_FOR_ALL_PROTOCOLS: &str = "the flag --greeting-file applies to all protocols";
 
 /// The contradictions of `halloo serve`.
-pub(crate) const OF_SERVE: [Contradiction<ServeOptions>; 14] = [
+pub(crate) const OF_SERVE: [Contradiction<ServeOptions>; 16] = [
     between("greeting", "mode", SENDS_NO_GREETING, |ServeOptions { replies, .. }| {
         !replies.mode.sends_greetings() && replies.greeting.is_some()
     }),
@@ -101,12 +105,30 @@ pub(crate) const OF_SERVE: [Contradiction<ServeOptions>; 14] = [
         options.limits.memory_max.is_some_and(|bytes| bytes / options.workers < WORKER_MEMORY_MIN)
     }),
     between("ready_file", "record", "both would write the same file", |ServeOptions { output, recording, .. }| {
-        output.ready_file.is_some() && output.ready_file == recording.record
+        are_one_file(output.ready_file.as_deref(), recording.record.as_deref())
+    }),
+    between("greeting_file", "ready_file", ONE_FILE_READ_AND_WRITTEN, |ServeOptions { replies, output, .. }| {
+        are_one_file(replies.greeting_file.as_deref(), output.ready_file.as_deref())
+    }),
+    between("greeting_file", "record", ONE_FILE_READ_AND_WRITTEN, |ServeOptions { replies, recording, .. }| {
+        are_one_file(replies.greeting_file.as_deref(), recording.record.as_deref())
     }),
     between("verbose", "quiet", "one logs more, the other less", |ServeOptions { output, .. }| {
         output.verbose > 0 && output.quiet > 0
     }),
 ];
+
+/// Whether two paths name one file, which need not exist. A device may be read and written.
+fn are_one_file(left: Option<&Path>, right: Option<&Path>) -> bool {
+    let resolved = |path: &Path| -> Option<PathBuf> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let by_name = || Some(fs::canonicalize(folder).ok()?.join(path.file_name()?));
+        fs::canonicalize(path).ok().or_else(by_name)
+    };
+    let (Some(left), Some(right)) = (left, right) else { return false };
+    let is_device = fs::metadata(left).is_ok_and(|file| !file.is_file());
+    !is_device && (left == right || resolved(left).is_some_and(|file| resolved(right) == Some(file)))
+}
 
 /// The contradictions of `halloo probe`.
 pub(crate) const OF_PROBE: [Contradiction<ProbeOptions>; 14] = [

@@ -153,6 +153,21 @@ pub(crate) enum FaultSetting {
     Rule(FaultRule),
 }
 
+impl FaultSetting {
+    /// Returns the rules; an error if there are some beside `none`.
+    pub(crate) fn rules(settings: &[Self]) -> Result<Vec<FaultRule>, String> {
+        let rules = settings.iter().filter_map(|setting| match setting {
+            Self::None => None,
+            Self::Rule(rule) => Some(rule.clone()),
+        });
+        let rules: Vec<FaultRule> = rules.collect();
+        if !rules.is_empty() && settings.contains(&Self::None) {
+            return Err(format!("none stands alone, but there is also {}; leave none or the faults out", rules[0]));
+        }
+        Ok(rules)
+    }
+}
+
 impl FromStr for FaultSetting {
     type Err = String;
 

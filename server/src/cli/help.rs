@@ -90,9 +90,10 @@ Examples:
 /// Printed after the examples of `halloo serve`, by `-h` and `--help`.
 pub(crate) const SERVE_ENVIRONMENT: &str = "\
 Environment:
-  Each flag has a variable: --udp-rate is HALLOO_UDP_RATE. The flag wins over
-  the variable, with a warning if they contradict each other. An empty variable
-  is ignored. For -v and -q the variable is a number, or true or false.";
+  Each flag has a variable: --udp-rate is HALLOO_UDP_RATE. A flag replaces its
+  own variable without a warning. It wins with a warning over the variable of
+  another flag that contradicts it. An empty variable is ignored. For -v and -q
+  the variable is a number, or true or false.";
 
 /// Printed after the flags of `halloo serve`, by `--help` only.
 pub(crate) const SERVE_NOTES: &str = "\
@@ -101,7 +102,8 @@ Addresses and paths:
   name:9000. The default host is localhost, the default port 8888; port 0 is
   any free one.
   To serve several, repeat the flag or separate them by commas; the same for
-  paths. Flags and variables add up: HALLOO_TCP adds to --listen.
+  paths. The variable of another flag adds to them: HALLOO_TCP to --listen. The
+  flag's own variable is replaced: HALLOO_TCP has no effect beside --tcp.
   A socket file that no server uses is replaced; any other file is left alone.
   On Linux a path with a leading @ is an abstract name; write a file as ./@name.
 
@@ -121,9 +123,11 @@ Placeholders of a greeting:
   {number}     1 for the first greeting, 2 for the second
   {time}       the time in UTC
   {hostname}   the name of this machine
-  {received}   what the client has sent, at most 1,024 bytes. Over UDP it makes
-               the greeting shorter than the datagram that it answers
-  {json}       an object with all that is known of the client
+  {received}   what the client has sent, at most 1,024 bytes. Over UDP it is
+               cut so that the whole greeting is shorter than the datagram that
+               it answers: hi gets at most one byte
+  {json}       an object with all that is known of the client; over UDP without
+               what it has sent
 
 Output:
   The first line on standard output is READY with every address served. In a
@@ -131,13 +135,15 @@ Output:
   Errors and the log go to standard error.
   With --events json every line is an object, READY too. It contains paths as
   they are, except that bytes that are not UTF-8 become U+FFFD.
-  event is ready, received, suppressed (count: events beyond 1000 a second) or
-  lost (count: lines dropped because standard output was read too slowly).
+  event is ready, received, fault (a fault of --fault that the client meets),
+  suppressed (count: events beyond 1000 a second) or lost (count: lines dropped
+  because standard output was read too slowly).
   text is the beginning of the bytes received, at most 256. truncated is true
   if there were more. hex has the same bytes if they are not UTF-8.
   With --log-format json the log has time, level, target and message.
   The file of --ready-file is there while the server is ready. It is removed at
-  the end, and one of an earlier server at the start.
+  the end, and one of an earlier server at the start. A file that is not empty
+  and does not begin with READY is an error, and stays.
 
 Signals:
   SIGTERM, SIGINT  serve for --drain-delay, while /ready of --admin reports 503;
@@ -212,8 +218,11 @@ Faults:
     reorder         the reply after the next one, or after 50 ms
     truncate=BYTES  only the first bytes of the reply
   Each connection, and each datagram with a reply, meets at most one fault: the
-  shares are taken in the order given. none sets no fault. PUT /faults of
-  --admin replaces them, one on a line; a server without --fault refuses it.
+  shares are taken in the order given. none stands alone, and sets no fault.
+  PUT /faults of --admin replaces them, one on a line; a server without --fault
+  refuses it. It is for new connections and datagrams: open connections keep the
+  fault that they have. It begins the sequence of the seed and the counts of
+  /faults again; those of /metrics go on.
 
 PROXY protocol:
   Clients in the networks of --proxy-protocol are proxies: each sends a header
@@ -234,7 +243,7 @@ Exit status:
   1  an error while running, or the recording could not be written at the end
   2  the command line is wrong
   3  an address, a path or an inherited socket could not be served, or the
-     folder of --record could not be written
+     file of --record or --ready-file could not be written
   4  idle for --exit-when-idle before the last of --max-greetings was sent";
 
 /// Printed after the flags of `halloo probe`, by `-h` and `--help`.
@@ -257,9 +266,10 @@ Examples:
 /// Printed after the examples of `halloo probe`, by `-h` and `--help`.
 pub(crate) const PROBE_ENVIRONMENT: &str = "\
 Environment:
-  Each flag has a variable: --timeout is HALLOO_PROBE_TIMEOUT. The flag wins
-  over the variable, with a warning if they contradict each other. An empty
-  variable is ignored. For a flag without a value it is true or false.";
+  Each flag has a variable: --timeout is HALLOO_PROBE_TIMEOUT. A flag replaces
+  its own variable without a warning. It wins with a warning over the variable
+  of another flag that contradicts it. An empty variable is ignored. For a flag
+  without a value it is true or false.";
 
 /// Printed after the flags of `halloo probe`, by `--help` only.
 pub(crate) const PROBE_NOTES: &str = "\
@@ -381,9 +391,10 @@ Examples:
 /// Printed after the examples of `halloo tour`, by `-h` and `--help`.
 pub(crate) const TOUR_ENVIRONMENT: &str = "\
 Environment:
-  Each flag has a variable: --against is HALLOO_TOUR_AGAINST. The flag wins
-  over the variable, with a warning if they contradict each other. An empty
-  variable is ignored. For a flag without a value it is true or false.";
+  Each flag has a variable: --against is HALLOO_TOUR_AGAINST. A flag replaces
+  its own variable without a warning. It wins with a warning over the variable
+  of another flag that contradicts it. An empty variable is ignored. For a flag
+  without a value it is true or false.";
 
 /// Printed after the flags of `halloo tour`, by `--help` only.
 pub(crate) const TOUR_NOTES: &str = "\

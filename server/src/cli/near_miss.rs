@@ -1,6 +1,12 @@
-//! Suggests the known word that is nearest to a misspelt one.
+//! Finds what a wrong word means: a known word or an address.
 //!
 //! A word that is far from all known words gets no suggestion: a wrong one would mislead.
+
+use std::ffi::OsString;
+use std::net::Ipv6Addr;
+
+use crate::text::address::{Address, Endpoint};
+use crate::text::escape;
 
 /// The most slips in a word. A slip adds, omits or replaces a letter, or swaps two neighbours.
 const SLIPS_MAX: usize = 2;
@@ -45,6 +51,25 @@ fn slips(left: &[char], right: &[char]) -> usize {
         before_last = std::mem::replace(&mut last, row);
     }
     last[right.len()]
+}
+
+/// Joins a host and a port to one word; `None` if they are something else.
+pub(crate) fn with_port(host: &str, port: &str) -> Option<String> {
+    let port: u16 = port.parse().ok()?;
+    let is_bare_ipv6 = host.parse::<Ipv6Addr>().is_ok();
+    let address = if is_bare_ipv6 { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    (!host.is_empty() && address.parse::<Address>().is_ok()).then(|| escape::excerpt(&address))
+}
+
+/// Whether a word was meant as an address. A bare name could be anything, except `localhost`.
+pub(crate) fn is_address(word: &str) -> bool {
+    let looks_like_one = word.contains([':', '.']) || word.parse::<u16>().is_ok() || word == "localhost";
+    looks_like_one && word.parse::<Address>().is_ok()
+}
+
+/// Whether a word has several targets of a probe, with commas between them.
+pub(crate) fn are_targets(word: &str) -> bool {
+    word.contains(',') && word.split(',').all(|target| Endpoint::try_from(OsString::from(target)).is_ok())
 }
 
 #[cfg(test)]

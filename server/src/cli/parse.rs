@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal};
 use clap::{Arg, CommandFactory, FromArgMatches};
 
 use crate::cli::contradictions::{self, OverruledVariable, overruled_variable};
+use crate::cli::fault_rule::FaultSetting;
 use crate::cli::flags::generate_options::GenerateOptions;
 use crate::cli::flags::probe_options::ProbeOptions;
 use crate::cli::flags::serve_options::ServeOptions;
@@ -111,6 +112,9 @@ fn try_parse(arguments: &[OsString], overruled: &[OverruledVariable]) -> Result<
         }
         other => {
             let options = if let Some(Command::Serve(options)) = other { *options } else { command_line.serve };
+            if let Err(cause) = FaultSetting::rules(&options.faults.fault) {
+                return Err(usage_error(&format!("{}: {cause}", given.name("fault").unwrap_or_default())));
+            }
             let overruled = overruled_variable(&contradictions::OF_SERVE, &options, command, matches)?;
             (overruled, Invocation::Serve(Box::new(ServeOptions { given, warnings, ..options })))
         }

@@ -4,7 +4,6 @@
 
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
-use std::net::Ipv6Addr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -14,9 +13,9 @@ use clap::{Arg, ArgAction, Command, CommandFactory};
 use crate::cli::flags::CommandLine;
 use crate::cli::flags::probe_options::ProxySource;
 use crate::cli::flags::values::{is_page, parse_occurrences, parse_yes_or_no};
-use crate::cli::near_miss::nearest;
+use crate::cli::near_miss::{are_targets, is_address, nearest, with_port};
 use crate::exit::{ExitError, ExitStatus};
-use crate::text::address::{Address, UNIX_PREFIX};
+use crate::text::address::UNIX_PREFIX;
 use crate::text::{LEAVE_FLAG_OUT, escape};
 
 /// The longest error message, in bytes. Messages of halloo are shorter; this bounds those of other parsers.
@@ -151,6 +150,10 @@ impl<'a> Arguments<'a> {
             ErrorKind::ValueValidation if self.flag_before_yes_or_no(flag, &value).is_some() => {
                 self.superfluous_value(self.flag_before_yes_or_no(flag, &value).unwrap_or_default(), &value)
             }
+            ErrorKind::ValueValidation if flag == "<ADDRESS>" && are_targets(text(ContextKind::InvalidValue)) => {
+                let apart = escape::excerpt(&text(ContextKind::InvalidValue).replace(',', " "));
+                format!("invalid value '{value}' for <ADDRESS>: separate targets by spaces, as in halloo probe {apart}")
+            }
             ErrorKind::ValueValidation => {
                 let reason = error.source().map_or_else(String::new, ToString::to_string);
                 let is_quoted = |quote| value.len() > 1 && value.starts_with(quote) && value.ends_with(quote);
@@ -173,6 +176,16 @@ impl<'a> Arguments<'a> {
     /// Returns an error for two words of the probe that are more likely one: a host and its port, or `--proxy` and its
     /// source.
     pub(crate) fn check_targets(&self, targets: &[&str]) -> Result<(), ExitError> {
+        let after_proxy = self.arguments.windows(2).find(|pair| pair[0] == "--proxy").and_then(|pair| pair[1].to_str());
+        if let Some(word) =
+            after_proxy.filter(|word| targets.len() > 1 && matches!(word.parse(), Ok(ProxySource::Ip(_))))
+        {
+            let shown = escape::excerpt(word);
+            return Err(usage_error(&format!(
+                "unexpected argument {shown}; write --proxy={shown} for the client in the header, or --proxy after the \
+                 addresses"
+            )));
+        }
         for pair in targets.windows(2) {
             if let Some(address) = with_port(pair[0], pair[1]) {
                 let shown = escape::excerpt(pair[1]);
@@ -182,17 +195,7 @@ impl<'a> Arguments<'a> {
                 )));
             }
         }
-        let after_proxy = self.arguments.windows(2).find(|pair| pair[0] == "--proxy").and_then(|pair| pair[1].to_str());
-        match after_proxy {
-            Some(word) if targets.len() > 1 && matches!(word.parse(), Ok(ProxySource::Ip(_))) => {
-                let shown = escape::excerpt(word);
-                Err(usage_error(&format!(
-                    "unexpected argument {shown}; write --proxy={shown} for the client in the header, or --proxy after \
-                     the addresses"
-                )))
-            }
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     fn unknown_flag(&self, flag: &str) -> String {
@@ -447,7 +450,10 @@ fn example(argument: &Arg) -> String {
     if !values.is_empty() {
         return format!("one of {}", values.join(", "));
     }
+    let flag = argument.get_long();
     let value = match value_name(argument) {
+        "FILE" if flag == Some("ready-file") => "/run/halloo/ready",
+        "FILE" if flag == Some("greeting-file") => "greeting.txt",
         "ADDRESS" => "9000",
         "PATH" => "/run/halloo.sock",
         "FILE" => "run.json",
@@ -459,22 +465,10 @@ fn example(argument: &Arg) -> String {
         "TEXT" => "'Hello!'",
         "TIME" => "10s",
         "N" => "10",
+        "USER[:GROUP]" => "halloo",
+        "FAULT" => "delay=100ms",
         other => other,
     };
     let separator = if argument.is_require_equals_set() { '=' } else { ' ' };
-    format!("--{}{separator}{value}", argument.get_long().unwrap_or_default())
-}
-
-/// Joins a host and a port to one word; `None` if they are something else.
-fn with_port(host: &str, port: &str) -> Option<String> {
-    let port: u16 = port.parse().ok()?;
-    let is_bare_ipv6 = host.parse::<Ipv6Addr>().is_ok();
-    let address = if is_bare_ipv6 { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-    (!host.is_empty() && address.parse::<Address>().is_ok()).then(|| escape::excerpt(&address))
-}
-
-/// Whether a word was meant as an address. A bare name could be anything, except `localhost`.
-fn is_address(word: &str) -> bool {
-    let looks_like_one = word.contains([':', '.']) || word.parse::<u16>().is_ok() || word == "localhost";
-    looks_like_one && word.parse::<Address>().is_ok()
+    flag.map_or_else(|| value.to_owned(), |flag| format!("--{flag}{separator}{value}"))
 }

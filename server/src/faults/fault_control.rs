@@ -77,11 +77,9 @@ impl FaultTable {
 impl FaultControl {
     /// The faults of the command line, which apply after [`start`](Self::start).
     pub(crate) fn new(settings: &[FaultSetting], seed: u32, sends_replies: bool) -> Self {
-        let rules = settings.iter().filter_map(|setting| match setting {
-            FaultSetting::None => None,
-            FaultSetting::Rule(rule) => Some(rule.clone()),
-        });
-        let plan = Plan { rules: count_rules(rules.collect()), ..Plan::default() };
+        // The command line was checked: none stands alone.
+        let rules = FaultSetting::rules(settings).unwrap_or_default();
+        let plan = Plan { rules: count_rules(rules), ..Plan::default() };
         Self { seed, sends_replies, version: AtomicU64::new(0), plan: Mutex::new(plan) }
     }
 
@@ -101,8 +99,8 @@ impl FaultControl {
 
     /// Replaces the rules by those of a text, separated by semicolons or on a line each. Returns the new rules in one line.
     pub(crate) fn replace(&self, text: &str) -> Result<String, String> {
-        let lines = text.split(['\n', ';']).map(str::trim).filter(|line| !line.is_empty() && *line != "none");
-        let rules = lines.map(str::parse).collect::<Result<Vec<FaultRule>, String>>()?;
+        let lines = text.split(['\n', ';']).map(str::trim).filter(|line| !line.is_empty());
+        let rules = FaultSetting::rules(&lines.map(str::parse).collect::<Result<Vec<FaultSetting>, String>>()?)?;
         let mut plan = self.plan();
         if plan.sockets.is_empty() {
             return Err("the server is starting; try again".to_owned());

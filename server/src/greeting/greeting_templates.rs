@@ -102,6 +102,19 @@ impl GreetingTemplates {
         }
     }
 
+    /// A warning if a UDP socket has a greeting with `{received}` that leaves little room for it.
+    pub(crate) fn warning<'s>(&self, mut sockets: impl Iterator<Item = &'s ServedSocket>) -> Option<String> {
+        let bytes = sockets.find_map(|socket| {
+            let template = self.get(self.id_for(socket));
+            let is_long = template.contains(Placeholder::Received) && template.literal_bytes() > FIXED_TEXT_BYTES_MAX;
+            (socket.protocol == Protocol::Udp && is_long).then(|| template.literal_bytes())
+        })?;
+        Some(format!(
+            "over UDP the greeting with {{received}} is cut: it is shorter than the datagram that it answers, and its own \
+             text has {bytes} bytes; set another one with --udp-greeting TEXT or --greeting-for udp:PORT=TEXT"
+        ))
+    }
+
     fn get(&self, id: TemplateId) -> &Template {
         match id {
             TemplateId::Tcp => &self.tcp,
@@ -146,6 +159,9 @@ impl GreetingTemplates {
             || of_sockets.any(|one| matches(&one.greeting))
     }
 }
+
+/// Fixed text over UDP that leaves no room for what was received in reply to most short datagrams.
+const FIXED_TEXT_BYTES_MAX: usize = 18;
 
 /// The longest file of a template, in bytes: each byte of the longest greeting as an escape such as `\\u{00000a}`.
 const FILE_BYTES_MAX: u64 = 12 * GREETING_BYTES_MAX as u64;

@@ -198,7 +198,10 @@ impl Query<'_> {
 
     /// The result of a query that has timed out; `missing` is what did not arrive.
     pub(crate) fn timeout_result(&self, missing: &str) -> QueryResult {
-        let text = format!("{missing} within {}", format_duration(self.timeout));
+        // The rest of --wait-gone is no round number: the next multiple of 10 ms is as true.
+        let is_whole = self.timeout.subsec_nanos().is_multiple_of(1_000_000);
+        let tens = || Duration::from_millis((u64::try_from(self.timeout.as_millis()).unwrap_or(0) / 10 + 1) * 10);
+        let text = format!("{missing} within {}", format_duration(if is_whole { self.timeout } else { tens() }));
         // A server that accepts connections is there, even if it does not reply.
         let presence = if missing == NO_REPLY { Presence::Present } else { Presence::Absent };
         QueryResult { presence, ..self.result(Outcome::Timeout, text) }
@@ -504,6 +507,14 @@ mod tests {
         assert_eq!(any.silence_max(b"first", Duration::from_millis(1)), Duration::from_millis(1));
         assert_eq!(any.silence_max(b"", LONG_TIMEOUT), LONG_TIMEOUT);
         assert_eq!(expecting.silence_max(b"first", LONG_TIMEOUT), LONG_TIMEOUT);
+    }
+
+    #[test]
+    fn the_rest_of_a_time_is_printed_without_its_last_digits() {
+        for (micros, expected) in [(999_200, "1s"), (290_001, "300ms"), (205_000, "205ms"), (1_000_000, "1s")] {
+            let result = query(None, Duration::from_micros(micros)).timeout_result("no reply");
+            assert_eq!(result.text, format!("no reply within {expected}"));
+        }
     }
 
     /// Closes with a reset.

@@ -1,9 +1,9 @@
 //! The file of `--ready-file`: it exists while the server is ready.
 //!
-//! It is always whole, and only the server that wrote a file removes it at the end.
+//! It is always whole, only the server that wrote a file removes it at the end, and no other file is replaced.
 
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -14,6 +14,9 @@ use crate::record::recording_file::RecordingFile;
 use crate::text::escape;
 
 const CONTENTS: &str = "the READY line";
+
+/// How the READY line begins: as text, and as JSON.
+const BEGINNINGS: [&[u8]; 2] = [b"READY ", br#"{"event":"ready""#];
 
 /// The file of `--ready-file`.
 #[derive(Debug)]
@@ -45,18 +48,34 @@ impl ReadyFile {
         // Renaming replaces a link such as /dev/stdout, not the file behind it.
         match fs::symlink_metadata(&self.path) {
             Ok(file) if !file.is_file() => Err(self.error(&io::Error::other("it is a link or a device"))),
+            _ => self.check_contents(),
+        }
+    }
+
+    /// Returns an error if there is a file that no server has written.
+    fn check_contents(&self) -> Result<(), ExitError> {
+        match is_of_a_server(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.error(&error)),
+            Ok(false) => {
+                let cause = "it is not a file of an earlier server, which begins with READY";
+                Err(self.error_of(&format!("{cause}; remove it, or choose another file with {}", self.assignment)))
+            }
             _ => Ok(()),
         }
     }
 
     fn error(&self, error: &io::Error) -> ExitError {
-        let cause = cause_and_hint(error, &format!("choose another file with {}", self.assignment));
+        self.error_of(&cause_and_hint(error, &format!("choose another file with {}", self.assignment)))
+    }
+
+    fn error_of(&self, cause_and_hint: &str) -> ExitError {
         let path = escape::path(self.path.as_os_str().as_encoded_bytes());
-        ExitError::new(ExitStatus::Unavailable, format!("cannot write {CONTENTS} to {path}: {cause}"))
+        ExitError::new(ExitStatus::Unavailable, format!("cannot write {CONTENTS} to {path}: {cause_and_hint}"))
     }
 
     /// Writes the line beside the file, and renames it.
     pub(crate) fn write(&self, line: &[u8]) -> Result<(), ExitError> {
+        self.check_contents()?;
         let beside = self.path.with_file_name(format!(".halloo-ready-{}", std::process::id()));
         let written = write_new(&beside, line).and_then(|file| fs::rename(&beside, &self.path).map(|()| file));
         let file = written.map_err(|error| {
@@ -67,13 +86,14 @@ impl ReadyFile {
         Ok(())
     }
 
-    /// Removes the file, unless a later server has replaced it.
+    /// Removes the file, unless a later server has replaced it, or it has other contents now.
     pub(crate) fn remove(&self) {
         let written = self.written.get().and_then(|file| file.metadata().ok());
         let found = fs::symlink_metadata(&self.path).ok();
         let is_own = written.as_ref().map(id_of) == found.as_ref().map(id_of);
         if written.is_some()
             && is_own
+            && is_of_a_server(&self.path).unwrap_or(false)
             && let Err(error) = fs::remove_file(&self.path)
         {
             let cause = cause_and_hint(&error, "remove it by hand");
@@ -86,6 +106,13 @@ fn write_new(path: &Path, line: &[u8]) -> io::Result<File> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
     file.write_all(line)?;
     Ok(file)
+}
+
+/// Whether the file is empty, or begins as a READY line does.
+fn is_of_a_server(path: &Path) -> io::Result<bool> {
+    let mut beginning = Vec::new();
+    File::open(path)?.take(BEGINNINGS[1].len() as u64).read_to_end(&mut beginning)?;
+    Ok(beginning.is_empty() || BEGINNINGS.iter().any(|expected| beginning.starts_with(expected)))
 }
 
 /// The device and the number of a file, which identify it.

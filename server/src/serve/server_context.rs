@@ -41,7 +41,7 @@ pub(crate) struct ServerContext<'o> {
     pub(crate) counters: Counters,
     pub(crate) recordings: Option<Recordings>,
     pub(crate) printer: Printer,
-    templates: GreetingTemplates,
+    pub(crate) templates: GreetingTemplates,
     quota: Option<Arc<GreetingQuota>>,
     event_log: EventLog,
     /// The counters of each worker's greetings, the first worker's first.

@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, Scope};
 use std::time::Instant;
@@ -29,6 +30,7 @@ use crate::serve::socket_plan::{self, SocketPlan};
 use crate::serve::worker;
 use crate::text::bound_address::BoundSocket;
 use crate::text::protocol::Protocol;
+use crate::text::served_socket::ServedSocket;
 
 /// How a worker ended.
 type WorkerResult = Result<DrainReport, ExitError>;
@@ -74,7 +76,7 @@ pub(crate) fn run(
             &server.stop_requested,
         )?;
         server.start_faults(&plan)?;
-        let bound = plan.bound.clone();
+        let (bound, sockets) = (plan.bound.clone(), plan.sockets().map(|(socket, _)| socket).collect::<Vec<_>>());
         let (other_workers, mut worker_loops) = WorkerThreads::spawn(scope, server, plan)?;
         if bound.iter().any(|(protocol, _)| *protocol != Protocol::Udp) {
             process::check_descriptor_available()
@@ -96,7 +98,7 @@ pub(crate) fn run(
         server.shutdown.loops.set(worker_loops);
         let ready_line = ready_line(server.options.output.events, &bound, &admin_sockets);
         server.finish_start(&ready_line)?;
-        log_warnings(server, &bound);
+        log_warnings(server, &sockets);
         // A script that waits for READY finds the server ready.
         server.shutdown.state.advance_to(ServerState::Ready);
         printer.print(StdoutLine::Ready(ready_line));
@@ -115,11 +117,11 @@ pub(crate) fn run(
     })
 }
 
-/// Logs settings that were accepted and have no effect.
-fn log_warnings(server: &ServerContext<'_>, bound: &[BoundSocket]) {
+/// Logs settings that were accepted and have no effect, or one that surprises.
+fn log_warnings(server: &ServerContext<'_>, sockets: &[Arc<ServedSocket>]) {
     let options = server.options;
     inherited_socket::warn_of_invalid_pid();
-    let protocols: Vec<Protocol> = bound.iter().map(|(protocol, _)| *protocol).collect();
+    let protocols: Vec<Protocol> = sockets.iter().map(|socket| socket.protocol).collect();
     for warning in options.warnings.iter().chain(&settings_without_effect(options, &protocols)) {
         log::warn!("{warning}");
     }
@@ -129,6 +131,11 @@ fn log_warnings(server: &ServerContext<'_>, bound: &[BoundSocket]) {
              of proxies",
             options.given.assignment("proxy_protocol")
         );
+    }
+    if options.replies.mode.sends_greetings()
+        && let Some(warning) = server.templates.warning(sockets.iter().map(AsRef::as_ref))
+    {
+        log::warn!("{warning}");
     }
     if let Some(faults) = &server.faults {
         log::warn!("faults on purpose: {}; repeat them with --fault-seed {}", faults.list(), faults.seed());

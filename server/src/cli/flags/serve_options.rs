@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{OsStringValueParser, PathBufValueParser, TypedValueParser};
+use clap::builder::{NonEmptyStringValueParser, OsStringValueParser, PathBufValueParser, TypedValueParser};
 use clap::{ArgAction, Args, ValueEnum, ValueHint};
 
 use crate::cli::fault_rule::FaultSetting;
@@ -233,7 +233,7 @@ pub(crate) struct LifetimeOptions {
     pub(crate) exit_on_eof: bool,
     /// Change to this user when all sockets are open, before the first client is served: a name or number, with or
     /// without a group. Needs root
-    #[arg(long, value_name = "USER[:GROUP]", env = "HALLOO_USER")]
+    #[arg(long, value_name = "USER[:GROUP]", env = "HALLOO_USER", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) user: Option<String>,
 }
 
@@ -255,7 +255,7 @@ pub(crate) struct OutputOptions {
     #[arg(long, value_name = "FORMAT", value_enum, env = "HALLOO_LOG_FORMAT", default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
     /// Write the READY line to this file when the server is ready, and remove the file at the end. A file of an earlier
-    /// server is removed at the start
+    /// server is removed at the start; a file with other contents is an error
     #[arg(long, value_name = "FILE", env = "HALLOO_READY_FILE")]
     #[arg(value_parser = PathBufValueParser::new().try_map(parse_record_path))]
     pub(crate) ready_file: Option<PathBuf>,

@@ -114,6 +114,12 @@ impl Template {
         self.parts.contains(&Part::Placeholder(placeholder))
     }
 
+    /// The number of bytes that are the same in all greetings.
+    pub(crate) fn literal_bytes(&self) -> usize {
+        let literals = self.parts.iter().map(|part| if let Part::Literal(bytes) = part { bytes.len() } else { 0 });
+        literals.sum()
+    }
+
     fn bytes_max(&self) -> usize {
         let part_maxima = self.parts.iter().map(|part| match part {
             Part::Literal(bytes) => bytes.len(),

@@ -33,6 +33,17 @@ fn a_flag_wins_over_its_variable_and_the_variable_over_the_default() {
 }
 
 #[test]
+fn a_flag_replaces_its_own_variable_without_a_warning_and_the_variable_of_another_flag_adds() {
+    let set = [("HALLOO_WORKERS", "2"), ("HALLOO_LISTEN", "127.0.0.2:0"), ("HALLOO_TCP", "127.0.0.3:0")];
+    let mut server = start(&["--workers", "1", "--listen", "127.0.0.1:0"], &set);
+    let ready = server.ready_line();
+    assert!(ready.contains("tcp=127.0.0.1:") && ready.contains("tcp=127.0.0.3:"), "{ready}");
+    assert!(!ready.contains("127.0.0.2"), "{ready}");
+    server.assert_exits_on_sigterm();
+    assert!(!server.stderr.text().contains(" WARN "), "{}", server.stderr.text());
+}
+
+#[test]
 fn the_variables_of_the_server_do_what_their_flags_do() {
     let server = start(
         &[],

@@ -93,6 +93,45 @@ fn help_names_no_variable_but_those_of_the_rule_for_all() {
     }
 }
 
+/// The kinds of lines in a schema.
+fn events(schema: &str) -> Vec<String> {
+    let lines = schema.lines().filter(|line| line.contains("\"event\": {"));
+    lines.filter_map(|line| Some(line.split("\"const\": \"").nth(1)?.split('"').next()?.to_owned())).collect()
+}
+
+#[test]
+fn help_and_man_page_name_every_kind_of_line_in_the_schemas() {
+    for (schema, help, page) in
+        [("event-schema", &["--help"][..], "man"), ("probe-schema", &["probe", "--help"], "man-probe")]
+    {
+        let events = events(&document(schema));
+        assert!(events.len() > 1, "{events:?}");
+        for text in [HALLOO.run(help).stdout, document(page)] {
+            let words = text.split_whitespace().collect::<Vec<&str>>().join(" ");
+            let (_, list) = words.split_once(" event is ").expect("a list of the kinds");
+            let list = list.split_once(". ").expect("an end").0;
+            assert!(events.iter().all(|event| list.contains(event.as_str())), "{events:?}: {list}");
+        }
+    }
+}
+
+#[test]
+fn help_has_the_rules_for_variables_and_faults() {
+    for (help, parts) in [
+        (
+            &["--help"][..],
+            &["replaces its own variable without a warning", "of another flag adds", "open connections keep"][..],
+        ),
+        (&["probe", "--help"], &["replaces its own variable without a warning"]),
+    ] {
+        let text = HALLOO.run(help).stdout;
+        let words = text.split_whitespace().collect::<Vec<&str>>().join(" ");
+        for part in parts {
+            assert!(words.contains(part), "{part}: {words}");
+        }
+    }
+}
+
 #[test]
 fn a_man_page_has_the_sections_that_readers_look_for() {
     for name in MAN_PAGES {

@@ -72,6 +72,25 @@ fn over_udp_a_greeting_with_what_was_received_is_shorter_than_the_question() {
     assert_eq!(try_recv(&client), None, "an empty datagram was answered");
 }
 
+#[test]
+fn a_long_text_around_what_was_received_is_a_warning_if_udp_is_served() {
+    const TEXT: &str = "Thank you for the message {received}";
+    const WARNING: &str = "over UDP the greeting with {received} is cut";
+    for (arguments, is_warned) in [
+        (&["--listen", "127.0.0.1:0", "--greeting", TEXT][..], true),
+        (&["--udp", "127.0.0.1:0", "--greeting-for", "udp:127.0.0.1:0=Thank you for the message {received}"], true),
+        (&["--tcp", "127.0.0.1:0", "--greeting", TEXT], false),
+        (&["--listen", "127.0.0.1:0", "--greeting", TEXT, "--udp-greeting", "hi"], false),
+        (&["--listen", "127.0.0.1:0", "--greeting", "you said {received}"], false),
+    ] {
+        let output = HALLOO.run(&[arguments, &["--exit-when-idle", "50ms"]].concat());
+        let warnings: Vec<&str> = output.stderr.lines().filter(|line| line.contains(WARNING)).collect();
+        assert_eq!(warnings.len(), usize::from(is_warned), "{arguments:?}: {output:?}");
+        let has_way_out = |line: &&str| line.contains("--udp-greeting") && line.contains("--greeting-for udp:");
+        assert!(warnings.iter().all(has_way_out), "{output:?}");
+    }
+}
+
 /// Passes the answer of each server on to the other one, and returns the number of answers until one is missing.
 fn datagrams_between(greetings: [&str; 2], question: &[u8]) -> u64 {
     let start = |greeting: &str| HALLOO.start(&["--udp", "127.0.0.1:0", "--udp-greeting", greeting, "--events", "off"]);

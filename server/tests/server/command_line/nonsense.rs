@@ -102,6 +102,7 @@ fn an_unknown_command_is_answered_with_the_command_or_flag_for_it() {
                 "or --proxy after the addresses",
             ],
         ),
+        (&["probe", "--proxy", "192.0.2.1", "23070"], &["unexpected argument 192.0.2.1; write --proxy=192.0.2.1 for"]),
         (
             &["help", "serve", "probe"],
             &["unexpected argument probe; halloo help takes one command: serve, probe, view, tour, generate"],
@@ -144,6 +145,11 @@ fn the_next_flag_is_not_taken_as_a_missing_value() {
         (&["--memory-max"], &["a value is required for --memory-max; write --memory-max 64MiB"]),
         (&["--unix-mode"], &["a value is required for --unix-mode; write --unix-mode 660"]),
         (&["--unix", ""], &["a value is required for --unix", "--unix /run/halloo.sock"]),
+        (&["--user", ""], &["a value is required for --user; write --user halloo, or leave the flag out"]),
+        (&["--ready-file", ""], &["a value is required for --ready-file; write --ready-file /run/halloo/ready, or"]),
+        (&["--greeting-file", ""], &["write --greeting-file greeting.txt, or leave the flag out"]),
+        (&["--record", ""], &["write --record run.json, or leave the flag out"]),
+        (&["view", "--findings", ""], &["a value is required for <FILE>; write run.json"]),
         (&["--greeting", ""], &["--greeting", "empty", "leave the flag out"]),
         (&["--listen", ""], &["--listen", "the address is empty"]),
         (&["--verbose=2"], &["--verbose takes no value; leave out =2, or write -vv for two"]),
@@ -226,7 +232,7 @@ fn an_invalid_address_is_answered_with_the_valid_form() {
         (&["--tcp", "[::1"], &["the closing ] is missing", "[::1]:9000"]),
         (&["--listen", "::1:9000"], &["ambiguous address; write [::1]:9000"]),
         (&["--listen", "http://localhost:9000/"], &["leave out http://"]),
-        (&["probe", "a:1,b:2"], &["'a:1,b:2' for <ADDRESS>: several addresses where one is expected"]),
+        (&["probe", "a:1,b:2"], &["'a:1,b:2' for <ADDRESS>: separate targets by spaces, as in halloo probe a:1 b:2"]),
         (&["probe", "localhost:0"], &["no server has port 0"]),
         (&["probe", "99999"], &["99999 is not a port; write 1 to 65535"]),
         (

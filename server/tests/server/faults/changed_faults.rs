@@ -63,6 +63,7 @@ fn a_wrong_line_changes_nothing() {
         ("reset=0\nhalf=2", "half takes no value"),
         ("half,listener=9", "no listener has that name"),
         ("half\nreset=0", "more than 100%"),
+        ("half,share=10%\nnone", "none stands alone"),
         ("\u{1b}[31m", "not a fault"),
     ] {
         let refusal = put(&server, "", body);

@@ -11,6 +11,8 @@ fn nonsense_is_a_usage_error_that_says_what_to_write() {
         (&["--fault", "explode"][..], &["'explode' for --fault: not a fault", "delay=TIME"][..]),
         (&["--fault", "half,share=10"], &["share=10: ", "share=10%"]),
         (&["--fault", "delay"], &["'delay' for --fault", "delay=100ms"]),
+        (&["--fault", "none", "--fault", "drop"], &["--fault: none stands alone", "leave none or"]),
+        (&["--fault", "half;none"], &["--fault: none stands alone"]),
         (&["--fault-seed", "x", "--fault", "half"], &["'x' for --fault-seed", "whole number"]),
     ] {
         assert_fails(&HALLOO.run(arguments), 2, parts);

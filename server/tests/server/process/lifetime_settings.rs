@@ -25,7 +25,7 @@ fn the_ready_file_has_the_ready_line_while_the_server_runs() {
     let path = folder.path().join("ready");
     let file = path.to_str().expect("a plain path");
     for events in ["text", "json", "off"] {
-        fs::write(&path, "old").expect("a file of an earlier server");
+        fs::write(&path, "READY pid=1\n").expect("a file of an earlier server");
         let mut server =
             HALLOO.start(&["--listen", "127.0.0.1:0", "--events", events, "--ready-file", file, "--workers", "2"]);
         assert_eq!(fs::read_to_string(&path).expect("a file"), format!("{}\n", server.ready_line()));
@@ -38,7 +38,7 @@ fn the_ready_file_has_the_ready_line_while_the_server_runs() {
 fn an_old_ready_file_is_removed_even_if_the_start_fails() {
     let (folder, taken) = (folder(), HALLOO.start(&["--tcp", "127.0.0.1:0"]));
     let path = folder.path().join("ready");
-    fs::write(&path, "old").expect("a file of an earlier server");
+    fs::write(&path, "{\"event\":\"ready\",").expect("a file of an earlier server");
     let address = taken.tcp().to_string();
     let output = HALLOO.run(&["--tcp", &address, "--ready-file", path.to_str().expect("a plain path")]);
     assert_fails(&output, 3, &["address already in use"]);
@@ -77,9 +77,46 @@ fn a_ready_file_that_cannot_be_written_is_an_error_before_the_start() {
 }
 
 #[test]
-fn a_ready_file_that_is_also_the_recording_is_an_error() {
-    let output = HALLOO.run(&["--tcp", "127.0.0.1:0", "--ready-file", "same", "--record", "same"]);
-    assert_fails(&output, 2, &["--ready-file same contradicts --record same", "leave one of the two out"]);
+fn a_file_that_is_no_ready_file_is_neither_replaced_nor_removed() {
+    let folder = folder();
+    let path = folder.path().join("ready");
+    let file = path.to_str().expect("a plain path");
+    for contents in ["notes\n", "READYMADE", "R", "{\"event\":\"received\"}", "\n"] {
+        fs::write(&path, contents).expect("a file of the user");
+        let output = HALLOO.run(&["--tcp", "127.0.0.1:0", "--ready-file", file]);
+        let parts = [file, "it is not a file of an earlier server", "remove it", "--ready-file FILE"];
+        assert_fails(&output, 3, &parts);
+        assert_eq!(fs::read_to_string(&path).expect("it stays"), contents);
+    }
+    fs::write(&path, "").expect("an empty file");
+    let arguments = ["--tcp", "127.0.0.1:0", "--ready-file", file];
+    let mut server = HALLOO.start(&arguments);
+    assert!(fs::read_to_string(&path).expect("a file").starts_with("READY "));
+    fs::write(&path, "notes\n").expect("the same file with other contents");
+    server.assert_exits_on_sigterm();
+    assert_eq!(fs::read_to_string(&path).expect("it stays"), "notes\n");
+}
+
+#[test]
+fn one_file_for_two_settings_is_an_error() {
+    let folder = folder();
+    let path = folder.path().join("same");
+    fs::write(&path, "hello\n").expect("a greeting");
+    let file = path.to_str().expect("a plain path");
+    let detour = folder.path().join(".").join("..").join(folder.path().file_name().expect("a name")).join("same");
+    let other = detour.to_str().expect("a plain path");
+    for [left, right] in
+        [["--ready-file", "--record"], ["--greeting-file", "--ready-file"], ["--greeting-file", "--record"]]
+    {
+        for (first, second) in [(file, file), (file, other)] {
+            let output = HALLOO.run(&["--tcp", "127.0.0.1:0", left, first, right, second]);
+            let parts = [&format!("{left} {first} contradicts {right} {second}"), "leave one of the two out"];
+            assert_fails(&output, 2, &parts);
+        }
+    }
+    assert_eq!(fs::read_to_string(&path).expect("it stays"), "hello\n");
+    let output = HALLOO.run(&["--tcp", "127.0.0.1:0", "--ready-file", "new", "--record", "./new"]);
+    assert_fails(&output, 2, &["--ready-file new contradicts --record ./new"]);
 }
 
 #[test]
