@@ -142,8 +142,8 @@ Output:
   if there were more. hex has the same bytes if they are not UTF-8.
   With --log-format json the log has time, level, target and message.
   The file of --ready-file is there while the server is ready. It is removed at
-  the end, and one of an earlier server at the start. A file that is not empty
-  and does not begin with READY is an error, and stays.
+  the end, and one of a killed server when all sockets are open. A file that is
+  not empty and does not begin with READY is an error, and stays.
 
 Signals:
   SIGTERM, SIGINT  serve for --drain-delay, while /ready of --admin reports 503;

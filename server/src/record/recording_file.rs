@@ -2,7 +2,7 @@
 //!
 //! It is checked at the start, and written whole.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
@@ -39,7 +39,8 @@ impl RecordingFile {
         if target.exists() && !target.is_file() {
             return Ok(Self(path.to_owned()));
         }
-        match create_beside(&target) {
+        // The writing of a recording creates one, too.
+        match create_beside(&target).and_then(|(beside, _)| fs::remove_file(beside)) {
             Ok(()) => Ok(Self(path.to_owned())),
             Err(error) => {
                 let folder = escape::path(folder_of(&target).as_os_str().as_bytes());
@@ -100,9 +101,11 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Creates an empty file in the folder, as the writing of a recording does, and removes it.
-fn create_beside(path: &Path) -> io::Result<()> {
-    let probe = folder_of(path).join(format!(".halloo-record-{}", std::process::id()));
-    OpenOptions::new().write(true).create_new(true).open(&probe)?;
-    fs::remove_file(&probe)
+/// Creates an empty file in the folder of this one, with a name of its own. A killed process leaves it; in a container,
+/// the next one has the same process id.
+pub(crate) fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
+    let name = format!(".halloo-{}-{:016x}.part", std::process::id(), fastrand::u64(..));
+    let beside = folder_of(path).join(name);
+    let file = OpenOptions::new().write(true).create_new(true).open(&beside)?;
+    Ok((beside, file))
 }

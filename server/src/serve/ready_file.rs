@@ -2,7 +2,7 @@
 //!
 //! It is always whole, only the server that wrote a file removes it at the end, and no other file is replaced.
 
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 use crate::cli::flags::serve_options::ServeOptions;
 use crate::exit::{ExitError, ExitStatus, cause_and_hint};
-use crate::record::recording_file::RecordingFile;
+use crate::record::recording_file::{RecordingFile, create_beside};
 use crate::text::escape;
 
 const CONTENTS: &str = "the READY line";
@@ -29,16 +29,21 @@ pub(crate) struct ReadyFile {
 }
 
 impl ReadyFile {
-    /// The file of the command line, if there is one. Removes a file of an earlier server. An error if the file cannot
-    /// be written.
+    /// The file of the command line, if there is one. An error if the file cannot be written.
     pub(crate) fn new(options: &ServeOptions) -> Result<Option<Self>, ExitError> {
         let Some(path) = options.output.ready_file.clone() else { return Ok(None) };
         let assignment = format!("{}FILE", options.given.assignment("ready_file"));
         let ready_file = Self { path, assignment, written: OnceLock::new() };
         ready_file.check()?;
-        match fs::remove_file(&ready_file.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(ready_file.error(&error)),
-            _ => Ok(Some(ready_file)),
+        Ok(Some(ready_file))
+    }
+
+    /// Removes the file of an earlier server. All sockets are open: with the same addresses, that server has ended.
+    pub(crate) fn remove_earlier(&self) -> Result<(), ExitError> {
+        self.check_contents()?;
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.error(&error)),
+            _ => Ok(()),
         }
     }
 
@@ -76,9 +81,9 @@ impl ReadyFile {
     /// Writes the line beside the file, and renames it.
     pub(crate) fn write(&self, line: &[u8]) -> Result<(), ExitError> {
         self.check_contents()?;
-        let beside = self.path.with_file_name(format!(".halloo-ready-{}", std::process::id()));
-        let written = write_new(&beside, line).and_then(|file| fs::rename(&beside, &self.path).map(|()| file));
-        let file = written.map_err(|error| {
+        let (beside, mut file) = create_beside(&self.path).map_err(|error| self.error(&error))?;
+        let written = file.write_all(line).and_then(|()| fs::rename(&beside, &self.path));
+        written.map_err(|error| {
             let _ = fs::remove_file(&beside);
             self.error(&error)
         })?;
@@ -100,12 +105,6 @@ impl ReadyFile {
             log::warn!("cannot remove {}: {cause}", escape::path(self.path.as_os_str().as_encoded_bytes()));
         }
     }
-}
-
-fn write_new(path: &Path, line: &[u8]) -> io::Result<File> {
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
-    file.write_all(line)?;
-    Ok(file)
 }
 
 /// Whether the file is empty, or begins as a READY line does.

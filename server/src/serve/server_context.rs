@@ -60,8 +60,7 @@ pub(crate) struct ServerContext<'o> {
 
 impl<'o> ServerContext<'o> {
     /// The context for as many workers as the command line asks for; an error if the file of the recordings or of the
-    /// READY line cannot be written, the user does not exist, or standard input ends at once. A file of an earlier READY
-    /// line is removed.
+    /// READY line cannot be written, the user does not exist, or standard input ends at once.
     pub(crate) fn new(
         options: &'o ServeOptions,
         templates: GreetingTemplates,
@@ -101,9 +100,10 @@ impl<'o> ServerContext<'o> {
         })
     }
 
-    /// Changes to the user of `--user` when all sockets are open. Their files then belong to it, and it has to be able
-    /// to write the recording.
+    /// Removes an earlier READY file, and changes to the user of `--user`. All sockets are open. Their files then belong
+    /// to the user, which has to be able to write the recording.
     pub(crate) fn change_user(&self) -> Result<(), ExitError> {
+        self.ready_file.as_ref().map_or(Ok(()), ReadyFile::remove_earlier)?;
         let Some(user) = &self.user else { return Ok(()) };
         user.change_to(|uid, gid| socket_files(self.options).try_for_each(|path| lchown(path, Some(uid), Some(gid))))?;
         if let Some(path) = &self.options.recording.record {

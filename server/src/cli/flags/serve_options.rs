@@ -255,7 +255,7 @@ pub(crate) struct OutputOptions {
     #[arg(long, value_name = "FORMAT", value_enum, env = "HALLOO_LOG_FORMAT", default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
     /// Write the READY line to this file when the server is ready, and remove the file at the end. A file of an earlier
-    /// server is removed at the start; a file with other contents is an error
+    /// server is replaced; a file with other contents is an error
     #[arg(long, value_name = "FILE", env = "HALLOO_READY_FILE")]
     #[arg(value_parser = PathBufValueParser::new().try_map(parse_record_path))]
     pub(crate) ready_file: Option<PathBuf>,

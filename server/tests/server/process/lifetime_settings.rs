@@ -35,14 +35,29 @@ fn the_ready_file_has_the_ready_line_while_the_server_runs() {
 }
 
 #[test]
-fn an_old_ready_file_is_removed_even_if_the_start_fails() {
-    let (folder, taken) = (folder(), HALLOO.start(&["--tcp", "127.0.0.1:0"]));
+fn a_start_that_fails_leaves_the_ready_file_of_the_running_server() {
+    let folder = folder();
     let path = folder.path().join("ready");
-    fs::write(&path, "{\"event\":\"ready\",").expect("a file of an earlier server");
-    let address = taken.tcp().to_string();
-    let output = HALLOO.run(&["--tcp", &address, "--ready-file", path.to_str().expect("a plain path")]);
+    let file = path.to_str().expect("a plain path");
+    let mut running = HALLOO.start(&["--tcp", "127.0.0.1:0", "--ready-file", file]);
+    let output = HALLOO.run(&["--tcp", &running.tcp().to_string(), "--ready-file", file]);
     assert_fails(&output, 3, &["address already in use"]);
+    assert_eq!(fs::read_to_string(&path).expect("it stays"), format!("{}\n", running.ready_line()));
+    running.assert_exits_on_sigterm();
     assert!(!path.exists());
+}
+
+#[test]
+fn files_of_a_killed_server_with_the_same_process_id_do_not_prevent_the_start() {
+    let folder = folder();
+    let path = folder.path().join("ready");
+    let script = "cd \"$0\" && touch .halloo-ready-$$ .halloo-record-$$ .halloo-$$.part && exec \"$@\"";
+    let wrapper = ["sh", "-c", script, folder.path().to_str().expect("a plain path")];
+    let arguments = ["--tcp", "127.0.0.1:0", "--ready-file", path.to_str().expect("a plain path")];
+    let mut server = Server::start(HALLOO.command_under(&wrapper, &arguments));
+    assert_eq!(fs::read_to_string(&path).expect("a file"), format!("{}\n", server.ready_line()));
+    server.assert_exits_on_sigterm();
+    assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 3, "only those of the killed server");
 }
 
 #[test]
