@@ -52,7 +52,7 @@ pub(crate) struct FaultSource {
     control: Arc<FaultControl>,
     worker_number: usize,
     event_log: EventLog,
-    counters: Arc<WorkerCounters>,
+    pub(crate) counters: Arc<WorkerCounters>,
     pub(crate) held_bytes_left: Rc<Cell<usize>>,
     socket: Rc<OnceCell<BoundSocket>>,
     /// The change that the following were made for.
@@ -103,7 +103,7 @@ impl FaultSource {
         if let Addresses { protocol: Protocol::Udp, peer: Some(peer), .. } = addresses {
             log::trace!("udp {peer}: fault: {}", kind.as_str());
         }
-        self.event_log.log_fault(now, || FaultEvent::new(addresses, kind.as_str(), delay));
+        self.event_log.log_fault(now, || FaultEvent::new(addresses, kind.as_str(), drawn.rule.rule.to_string(), delay));
     }
 
     /// Whether clients may meet this very fault.

@@ -4,8 +4,9 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use halloo::{Context, Datagram, DatagramHandler, HandlerId, ReplyAddr, TimerId, UdpSocketId};
 
@@ -23,6 +24,13 @@ const WAITING_REPLIES_MAX: usize = 16 * 1024;
 
 /// The most bytes of them.
 const WAITING_BYTES_MAX: usize = 4 << 20;
+
+/// The most second copies that one client gets in a second: otherwise two servers that answer each other would double
+/// their datagrams in each round.
+const COPIES_PER_CLIENT_MAX: u32 = 1_000;
+
+/// The most clients that get second copies in a second.
+const CLIENTS_WITH_COPIES_MAX: usize = 4_096;
 
 /// The handler of a UDP socket, whose clients meet faults.
 pub(crate) struct FaultyDatagrams<H> {
@@ -43,8 +51,31 @@ struct Replies {
     last_value: u64,
     /// Those that wait for the next reply, in their order.
     overtaken: Vec<u64>,
+    copies: Copies,
     /// The socket, from the drain on: it is removed after the last reply.
     draining: Option<UdpSocketId>,
+}
+
+/// The second copies of this second, by client.
+struct Copies {
+    since: Instant,
+    sent: HashMap<SocketAddr, u32>,
+}
+
+impl Copies {
+    /// Counts a copy; false if the client has got enough of them.
+    fn take(&mut self, now: Instant, client: SocketAddr) -> bool {
+        if now.saturating_duration_since(self.since) >= Duration::from_secs(1) {
+            self.since = now;
+            self.sent.clear();
+        }
+        if self.sent.len() >= CLIENTS_WITH_COPIES_MAX && !self.sent.contains_key(&client) {
+            return false;
+        }
+        let sent = self.sent.entry(client).or_default();
+        *sent += 1;
+        *sent <= COPIES_PER_CLIENT_MAX
+    }
 }
 
 struct WaitingReply {
@@ -68,6 +99,7 @@ impl FaultyReplies {
             waiting_bytes: 0,
             last_value: 0,
             overtaken: Vec::new(),
+            copies: Copies { since: Instant::now(), sent: HashMap::new() },
             draining: None,
         })))
     }
@@ -108,8 +140,9 @@ impl Replies {
             }
             Fault::Duplicate => {
                 let is_sent = self.send(datagram, payload);
-                // The second one may be over the rate.
-                if is_sent && datagram.reply(payload) {
+                let (now, client) = (datagram.context().now(), datagram.peer_addr());
+                // The second one may be over a rate.
+                if is_sent && self.copies.take(now, client) && datagram.reply(payload) {
                     self.note(datagram, &drawn, None);
                 }
                 is_sent
@@ -144,6 +177,7 @@ impl Replies {
         }
         let value = self.last_value + 1;
         let (to, timer) = (datagram.reply_addr(), datagram.context().schedule(self.handler?, time, value));
+        self.source.counters.held_replies.add_one();
         self.waiting.insert(value, WaitingReply { to, payload: payload.into(), timer });
         (self.waiting_bytes, self.last_value) = (waiting_bytes, value);
         Some(value)
@@ -153,6 +187,7 @@ impl Replies {
     fn send_waiting(&mut self, context: &mut Context, value: u64) {
         let Some(WaitingReply { to, payload, timer }) = self.waiting.remove(&value) else { return };
         self.waiting_bytes -= payload.len();
+        self.source.counters.released_replies.add_one();
         context.remove(timer);
         context.reply(to, &payload);
     }
@@ -201,5 +236,38 @@ impl<H: DatagramHandler> DatagramHandler for FaultyDatagrams<H> {
         replies.draining = Some(socket);
         replies.send_overtaken(context);
         replies.end_drain(context);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::net::SocketAddr;
+    use std::time::{Duration, Instant};
+
+    use super::{CLIENTS_WITH_COPIES_MAX, COPIES_PER_CLIENT_MAX, Copies};
+
+    fn client(port: usize) -> SocketAddr {
+        ([127, 0, 0, 1], u16::try_from(port).unwrap()).into()
+    }
+
+    #[test]
+    fn a_client_gets_a_bounded_number_of_copies_each_second() {
+        let start = Instant::now();
+        let mut copies = Copies { since: start, sent: HashMap::new() };
+        for second in 0..3 {
+            let now = start + Duration::from_secs(second);
+            let taken = (0..10 * COPIES_PER_CLIENT_MAX).filter(|_| copies.take(now, client(1))).count();
+            assert_eq!(taken, COPIES_PER_CLIENT_MAX as usize);
+            assert!(copies.take(now, client(2)));
+        }
+    }
+
+    #[test]
+    fn the_clients_with_copies_are_bounded() {
+        let now = Instant::now();
+        let mut copies = Copies { since: now, sent: HashMap::new() };
+        let taken = (0..2 * CLIENTS_WITH_COPIES_MAX).filter(|port| copies.take(now, client(*port))).count();
+        assert_eq!((taken, copies.sent.len()), (CLIENTS_WITH_COPIES_MAX, CLIENTS_WITH_COPIES_MAX));
     }
 }

@@ -10,7 +10,7 @@ use halloo::{CloseReason, Connection, ConnectionId, Context, HandlerId, StreamHa
 
 use crate::cli::fault_rule::Fault;
 use crate::faults::fault_source::{DrawnFault, FaultSource};
-use crate::faults::shaped_output::{InputUse, ShapedOutput, Shaper};
+use crate::faults::shaped_output::{InputUse, Owed, ShapedOutput, Shaper};
 use crate::greeting::stream_handlers::{AttachStreamHandler, addresses};
 use crate::text::served_socket::ServedSocket;
 
@@ -66,15 +66,12 @@ impl<H: StreamHandler> FaultyStreams<H> {
     /// Notes a new fault, and continues with the output of a callback.
     fn go_on(&mut self, connection: &mut Connection<'_>, session: &mut Session<H::Session>) {
         let Some(shaper) = &mut session.shaper else { return };
-        let delay = match shaper.drawn.fault {
-            Fault::Delay { min, max } => self.source.draw_time(min, max),
-            _ => Duration::ZERO,
-        };
+        // A time is drawn for each reply, however many callbacks its request takes.
+        let delay = shaper.delay_due().map(|(min, max)| self.source.draw_time(min, max));
         if shaper.take_effect() {
-            let of_event = Some(delay).filter(|delay| !delay.is_zero());
-            self.note(connection, &shaper.drawn, of_event);
+            self.note(connection, &shaper.drawn, delay);
         }
-        shaper.after_callback(connection, || delay);
+        shaper.after_callback(connection, delay);
     }
 
     fn note(&self, connection: &mut Connection<'_>, drawn: &DrawnFault, delay: Option<Duration>) {
@@ -84,13 +81,11 @@ impl<H: StreamHandler> FaultyStreams<H> {
 
     /// Makes up for the callbacks that had to wait for the output.
     fn make_up(&mut self, connection: &mut Connection<'_>, session: &mut Session<H::Session>) {
-        let is_due = |due: fn(&mut Shaper) -> &mut bool, session: &mut Session<H::Session>| {
-            session.shaper.as_mut().is_some_and(|shaper| std::mem::take(due(shaper)))
-        };
-        if is_due(|shaper| &mut shaper.owes_eof, session) {
+        let owed = session.shaper.as_mut().map(|shaper| shaper.take_owed()).unwrap_or_default();
+        if matches!(owed, Owed::Eof | Owed::EofAndDrain) {
             self.on_eof(connection, session, &[]);
         }
-        if is_due(|shaper| &mut shaper.owes_drain, session) {
+        if matches!(owed, Owed::Drain | Owed::EofAndDrain) {
             self.on_drain(connection, session);
         }
     }
@@ -105,7 +100,7 @@ impl<H: StreamHandler> StreamHandler for FaultyStreams<H> {
 
     fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<Self::Session> {
         let Some(drawn) = self.source.draw() else {
-            let inner = self.inner.on_open(connection)?;
+            let inner = self.output.shape(&mut None, || self.inner.on_open(connection))?;
             return Some(Session { inner: Some(inner), shaper: None });
         };
         if drawn.fault == Fault::Refuse {
@@ -141,7 +136,7 @@ impl<H: StreamHandler> StreamHandler for FaultyStreams<H> {
                 self.call(connection, session, |inner, connection, session| inner.on_eof(connection, session, rest));
             }
             // Only EOF without a rest is delivered while the connection is paused.
-            Some((InputUse::Keep, shaper)) => shaper.owes_eof = true,
+            Some((InputUse::Keep, shaper)) => shaper.owe(Owed::Eof),
             Some((InputUse::Discard, _)) => {}
         }
     }
@@ -183,7 +178,7 @@ impl<H: StreamHandler> StreamHandler for FaultyStreams<H> {
             None | Some((_, InputUse::Deliver, _)) => {
                 self.call(connection, session, H::on_drain);
             }
-            Some((_, InputUse::Keep, shaper)) => shaper.owes_drain = true,
+            Some((_, InputUse::Keep, shaper)) => shaper.owe(Owed::Drain),
             Some((_, InputUse::Discard, _)) => {}
         }
     }
@@ -200,5 +195,70 @@ impl<H: StreamHandler> StreamHandler for FaultyStreams<H> {
 
     fn input_bytes_min(&self) -> usize {
         self.inner.input_bytes_min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::OnceCell;
+    use std::io::Read;
+    use std::net::{SocketAddr, TcpStream};
+    use std::rc::Rc;
+    use std::time::{Duration, Instant};
+
+    use halloo::{Connection, EventLoop, StreamHandler};
+
+    use super::{FaultyStreams, ShapedOutput};
+    use crate::faults::fault_source::tests::worker_faults;
+    use crate::greeting::stream_handlers::StreamOutput;
+    use crate::text::protocol::Protocol;
+    use crate::text::served_socket::ServedSocket;
+
+    /// Panics for its first client, and greets the next.
+    struct PanicsFirst {
+        output: ShapedOutput,
+        has_panicked: bool,
+    }
+
+    impl StreamHandler for PanicsFirst {
+        type Session = ();
+
+        fn on_open(&mut self, connection: &mut Connection<'_>) -> Option<()> {
+            assert!(std::mem::replace(&mut self.has_panicked, true), "the first client");
+            self.output.send(connection, b"hi").ok()
+        }
+
+        fn on_data(&mut self, _: &mut Connection<'_>, (): &mut (), input: &[u8]) -> usize {
+            input.len()
+        }
+    }
+
+    #[test]
+    fn after_a_panic_a_client_without_a_fault_gets_its_output() {
+        let socket: (Protocol, _) = (Protocol::Tcp, SocketAddr::from(([127, 0, 0, 1], 80)).into());
+        let source_of = |seed| {
+            let faults = worker_faults("silence,share=50%", seed, 1, socket.clone());
+            faults.source(Rc::new(OnceCell::from(socket.clone())))
+        };
+        let is_first_only = |seed: &u32| {
+            let mut source = source_of(*seed);
+            source.draw().is_some() && source.draw().is_none()
+        };
+        let source = source_of((0..1000).find(is_first_only).unwrap());
+        let output = ShapedOutput::default();
+        let inner = PanicsFirst { output: output.clone(), has_panicked: false };
+        let mut event_loop = EventLoop::new().unwrap();
+        event_loop.catch_panics(true);
+        let handler = FaultyStreams { inner, output, source, socket: ServedSocket::for_test() };
+        let listener = event_loop.listen(SocketAddr::from(([127, 0, 0, 1], 0)), handler).unwrap();
+        let address = event_loop.local_addr(listener).unwrap();
+        let [_first, mut second] = [0; 2].map(|_| TcpStream::connect(address).unwrap());
+        second.set_nonblocking(true).unwrap();
+        let (mut received, start) = ([0; 2], Instant::now());
+        while second.read(&mut received).is_err() {
+            let _ = event_loop.turn(Some(Duration::from_millis(10))).unwrap();
+            assert!(start.elapsed() < Duration::from_secs(20), "no output");
+        }
+        assert_eq!(&received, b"hi");
     }
 }

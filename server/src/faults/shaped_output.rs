@@ -98,23 +98,30 @@ pub(crate) struct Shaper {
     stage: Stage,
     effect: Effect,
     is_paused: bool,
-    /// Callbacks that wait until the output is sent.
-    pub(crate) owes_eof: bool,
-    pub(crate) owes_drain: bool,
+    owed: Owed,
+}
+
+/// The callbacks that wait until the output is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Owed {
+    #[default]
+    Nothing,
+    Eof,
+    Drain,
+    EofAndDrain,
 }
 
 impl Shaper {
     pub(crate) fn new(drawn: DrawnFault, held_bytes_left: Rc<Cell<usize>>) -> Self {
         Self {
             drawn,
-            held: HeldBytes { bytes: Vec::new(), left: held_bytes_left },
+            held: HeldBytes { bytes: Vec::new(), consumed: 0, left: held_bytes_left },
             reply_bytes: 0,
             end: None,
             stage: Stage::Reading,
             effect: Effect::None,
             is_paused: false,
-            owes_eof: false,
-            owes_drain: false,
+            owed: Owed::Nothing,
         }
     }
 
@@ -138,7 +145,7 @@ impl Shaper {
 
     /// Room for output that is held back: as much as the outbox would have.
     fn room(&self, connection: &Connection<'_>) -> usize {
-        connection.outbox_bytes_max().saturating_sub(self.held.bytes.len())
+        connection.outbox_bytes_max().saturating_sub(self.held.len())
     }
 
     fn take(&mut self, connection: &mut Connection<'_>, bytes: &[u8]) -> Result<(), SendError> {
@@ -168,7 +175,7 @@ impl Shaper {
             return Err(SendError::Closed);
         }
         // No further frame is passed to the mode.
-        if self.end.is_some() || self.held.bytes.len() > connection.outbox_bytes_max() / 2 {
+        if self.end.is_some() || self.held.len() > connection.outbox_bytes_max() / 2 {
             self.pause(connection);
         }
         Ok(())
@@ -213,13 +220,31 @@ impl Shaper {
         }
     }
 
-    /// Goes on after a callback of the mode. `delay` is called for the time of a delay.
-    pub(crate) fn after_callback(&mut self, connection: &mut Connection<'_>, delay: impl FnOnce() -> Duration) {
+    /// The limits of the time for a reply that is to be delayed now.
+    pub(crate) fn delay_due(&self) -> Option<(Duration, Duration)> {
+        match self.drawn.fault {
+            Fault::Delay { min, max } if self.stage == Stage::Reading && self.held.len() > 0 => Some((min, max)),
+            _ => None,
+        }
+    }
+
+    /// Notes a callback that the mode gets later.
+    pub(crate) fn owe(&mut self, callback: Owed) {
+        self.owed =
+            if matches!(self.owed, Owed::Nothing) || self.owed == callback { callback } else { Owed::EofAndDrain };
+    }
+
+    pub(crate) fn take_owed(&mut self) -> Owed {
+        std::mem::take(&mut self.owed)
+    }
+
+    /// Goes on after a callback of the mode, with the time of a delay that [is due](Self::delay_due).
+    pub(crate) fn after_callback(&mut self, connection: &mut Connection<'_>, delay: Option<Duration>) {
         if self.stage != Stage::Reading {
             return;
         }
-        if matches!(self.drawn.fault, Fault::Delay { .. }) && !self.held.bytes.is_empty() {
-            return self.wait(connection, Stage::Timer, delay());
+        if let Some(delay) = delay {
+            return self.wait(connection, Stage::Timer, delay);
         }
         self.pass_on(connection, true);
     }
@@ -247,16 +272,16 @@ impl Shaper {
 
     /// Passes output on to the connection, and ends it after the last.
     fn pass_on(&mut self, connection: &mut Connection<'_>, is_in_callback: bool) {
-        if !self.held.bytes.is_empty() {
+        if self.held.len() > 0 {
             let chunk_bytes = match self.drawn.fault {
                 Fault::Dribble { bytes, .. } => bytes,
                 _ => usize::MAX,
             };
-            let count = self.held.bytes.len().min(chunk_bytes);
-            let taken = connection.try_write(&self.held.bytes[..count]);
+            let count = self.held.len().min(chunk_bytes);
+            let taken = connection.try_write(&self.held.rest()[..count]);
             self.held.consume(taken);
             match self.drawn.fault {
-                _ if self.held.bytes.is_empty() => {}
+                _ if self.held.len() == 0 => {}
                 Fault::Dribble { interval, .. } if taken == count => {
                     return self.wait(connection, Stage::Timer, interval);
                 }
@@ -315,6 +340,8 @@ pub(crate) enum InputUse {
 /// Output that is held back. It counts in the limit for all connections of the worker.
 struct HeldBytes {
     bytes: Vec<u8>,
+    /// How many of them are sent: single bytes are not removed one by one.
+    consumed: usize,
     left: Rc<Cell<usize>>,
 }
 
@@ -327,10 +354,22 @@ impl HeldBytes {
         true
     }
 
+    /// The bytes that are not sent.
+    fn rest(&self) -> &[u8] {
+        &self.bytes[self.consumed..]
+    }
+
+    fn len(&self) -> usize {
+        self.bytes.len() - self.consumed
+    }
+
     fn consume(&mut self, count: usize) {
-        self.bytes.drain(..count);
-        if self.bytes.is_empty() {
-            self.bytes = Vec::new();
+        self.consumed += count;
+        if self.len() == 0 {
+            (self.bytes, self.consumed) = (Vec::new(), 0);
+        } else if self.consumed > self.len() {
+            self.bytes.drain(..self.consumed);
+            self.consumed = 0;
         }
         self.left.set(self.left.get() + count);
     }
@@ -338,6 +377,34 @@ impl HeldBytes {
 
 impl Drop for HeldBytes {
     fn drop(&mut self) {
-        self.left.set(self.left.get() + self.bytes.len());
+        self.left.set(self.left.get() + self.len());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+    use std::time::{Duration, Instant};
+
+    use super::HeldBytes;
+
+    #[test]
+    fn single_bytes_are_consumed_in_linear_time() {
+        const BYTES: usize = 512 * 1024;
+        let left = Rc::new(Cell::new(BYTES));
+        let mut held = HeldBytes { bytes: Vec::new(), consumed: 0, left: Rc::clone(&left) };
+        let bytes: Vec<u8> = (0..BYTES).map(|index| index.to_le_bytes()[0]).collect();
+        assert!(held.push(&bytes) && !held.push(b"x"));
+        let start = Instant::now();
+        for (index, byte) in bytes.iter().enumerate() {
+            assert_eq!((held.rest()[0], held.len(), left.get()), (*byte, BYTES - index, index));
+            held.consume(1);
+        }
+        // It takes milliseconds. It would take seconds if each byte moved the rest.
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+        assert!(held.push(b"x"));
+        drop(held);
+        assert_eq!(left.get(), BYTES);
     }
 }

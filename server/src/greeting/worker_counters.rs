@@ -28,6 +28,9 @@ pub(crate) struct WorkerCounters {
     header_errors: [Counter; HeaderError::ALL.len()],
     /// Connections and datagrams for which a fault was drawn.
     pub(crate) fault_exchanges: Counter,
+    /// Replies over UDP that a fault has held back, and those that no longer wait.
+    pub(crate) held_replies: Counter,
+    pub(crate) released_replies: Counter,
     /// Faults on purpose, in the order of [`FaultKind::ALL`].
     faults: [Counter; FaultKind::ALL.len()],
 }
@@ -45,6 +48,11 @@ impl WorkerCounters {
     /// The greetings over all protocols.
     pub(crate) fn greeting_count(&self) -> u64 {
         [Protocol::Tcp, Protocol::Unix, Protocol::Udp].map(|protocol| self.greetings(protocol).get()).iter().sum()
+    }
+
+    /// Whether a fault holds back a reply over UDP.
+    pub(crate) fn has_held_replies(&self) -> bool {
+        self.held_replies.get() > self.released_replies.get()
     }
 
     /// The connections and datagrams refused for one error of their PROXY header.

@@ -70,7 +70,7 @@ struct QueueCounters {
 /// What has been printed since the start.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct OutputCounts {
-    /// Events of greetings: printed, suppressed or lost.
+    /// Events of greetings and faults: printed, suppressed or lost.
     pub(crate) events: u64,
     /// Events that were only counted, because there were too many.
     pub(crate) events_suppressed: u64,
@@ -196,7 +196,7 @@ impl Printer {
 
     /// Queues a line for standard output. Never blocks.
     pub(crate) fn print(&self, line: StdoutLine) {
-        if matches!(line, StdoutLine::Event(_)) {
+        if matches!(line, StdoutLine::Event(_) | StdoutLine::Fault(_)) {
             self.printed.events.fetch_add(1, Ordering::Relaxed);
         }
         self.stdout.push(line);

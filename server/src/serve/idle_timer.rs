@@ -35,6 +35,11 @@ impl<'w> IdleTimer<'w> {
         is_running.then(|| self.timeout.saturating_sub(self.idle_since.elapsed()))
     }
 
+    /// Starts the idle time again: work waits that the loop does not count.
+    pub(crate) fn restart(&mut self) {
+        self.idle_since = Instant::now();
+    }
+
     /// Checks for activity since the last turn. Returns true if this worker becomes idle and all others are idle.
     pub(crate) fn check_expired(&mut self, event_loop: &EventLoop<'_>, greeting_count: u64) -> bool {
         let connections = event_loop.stats().connections;

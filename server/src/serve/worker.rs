@@ -49,7 +49,10 @@ pub(crate) fn run_loop(
             watchdog.ping();
         }
         let greeting_count = greeter.borrow().greeting_count();
-        if let Some(expired) = idle_timer.take_if(|timer| timer.check_expired(event_loop, greeting_count)) {
+        let is_reply_held = greeter.borrow().counters().has_held_replies();
+        if let Some(timer) = idle_timer.as_mut().filter(|_| is_reply_held) {
+            timer.restart();
+        } else if let Some(expired) = idle_timer.take_if(|timer| timer.check_expired(event_loop, greeting_count)) {
             log::info!("stopping: idle for {}", format_duration(expired.timeout));
             server.end_idle();
         }

@@ -6,7 +6,8 @@ use std::io::Write;
 use std::time::{Duration, SystemTime};
 
 use crate::text::bound_address::Addresses;
-use crate::text::duration::format_elapsed;
+use crate::text::duration::{format_elapsed, format_json_millis};
+use crate::text::escape;
 use crate::text::greeting_event::{write_json_client, write_json_head, write_text_client, write_text_head};
 
 /// An event: the reply to a client was delayed, cut or dropped on purpose.
@@ -15,13 +16,14 @@ pub(crate) struct FaultEvent {
     time: SystemTime,
     addresses: Addresses,
     fault: &'static str,
+    rule: String,
     delay: Option<Duration>,
 }
 
 impl FaultEvent {
-    /// An event of this moment; `delay` is the time of a delay.
-    pub(crate) fn new(addresses: Addresses, fault: &'static str, delay: Option<Duration>) -> Self {
-        Self { time: SystemTime::now(), addresses, fault, delay }
+    /// An event of this moment; `rule` is the fault as it was given, and `delay` the time of a delay.
+    pub(crate) fn new(addresses: Addresses, fault: &'static str, rule: String, delay: Option<Duration>) -> Self {
+        Self { time: SystemTime::now(), addresses, fault, rule, delay }
     }
 
     /// Appends the time, `tcp 127.0.0.1:50514 fault=delay delay=120ms` and a newline.
@@ -40,10 +42,10 @@ impl FaultEvent {
     pub(crate) fn write_json(&self, buffer: &mut Vec<u8>) {
         write_json_head(buffer, "fault", self.time);
         write_json_client(buffer, &self.addresses);
-        let _ = write!(buffer, ",\"fault\":\"{}\"", self.fault);
+        let rule = escape::json(self.rule.as_bytes());
+        let _ = write!(buffer, ",\"fault\":\"{}\",\"rule\":{rule}", self.fault);
         if let Some(delay) = self.delay {
-            let micros = delay.as_micros();
-            let _ = write!(buffer, ",\"delay_ms\":{}.{:03}", micros / 1000, micros % 1000);
+            let _ = write!(buffer, ",\"delay_ms\":{}", format_json_millis(delay));
         }
         buffer.extend_from_slice(b"}\n");
     }
@@ -72,10 +74,16 @@ mod tests {
     fn a_delay_is_printed_in_milliseconds() {
         let (peer, local): (SocketAddr, SocketAddr) = (([127, 0, 0, 1], 5).into(), ([127, 0, 0, 1], 80).into());
         let addresses = Addresses { protocol: Protocol::Tcp, peer: Some(peer), local: Some(local.into()) };
-        let [text, json] = lines(&FaultEvent::new(addresses, "delay", Some(Duration::from_micros(120_045))));
+        let [text, json] = lines(&FaultEvent::new(
+            addresses,
+            "delay",
+            "delay=100ms..150ms".to_owned(),
+            Some(Duration::from_micros(120_045)),
+        ));
         assert!(text.ends_with("tcp 127.0.0.1:5 fault=delay delay=120ms\n"), "{text}");
         let json: Value = serde_json::from_str(&json).unwrap();
         assert_eq!((&json["event"], &json["fault"]), (&"fault".into(), &"delay".into()));
+        assert_eq!(json["rule"], "delay=100ms..150ms");
         assert_eq!((&json["peer"], &json["local"]), (&"127.0.0.1:5".into(), &"127.0.0.1:80".into()));
         assert_eq!(json["delay_ms"].as_f64(), Some(120.045));
     }
@@ -84,8 +92,11 @@ mod tests {
     fn another_fault_has_no_delay_and_a_unix_socket_its_path() {
         let local = Some(BoundAddress::from_path(Path::new("/run/a.sock")));
         let addresses = Addresses { protocol: Protocol::Unix, peer: None, local };
-        let [text, json] = lines(&FaultEvent::new(addresses, "half", None));
+        let [text, json] = lines(&FaultEvent::new(addresses, "half", "half,share=1%".to_owned(), None));
         assert!(text.ends_with("unix /run/a.sock fault=half\n"), "{text}");
-        assert!(json.ends_with("\"peer\":null,\"local\":\"/run/a.sock\",\"fault\":\"half\"}\n"), "{json}");
+        assert!(
+            json.ends_with("\"peer\":null,\"local\":\"/run/a.sock\",\"fault\":\"half\",\"rule\":\"half,share=1%\"}\n"),
+            "{json}"
+        );
     }
 }

@@ -222,7 +222,7 @@ const METRICS: &[Metric] = &[
             FaultKind::ALL.map(|kind| (kind.as_str().to_owned(), sum(figures, |counters| counters.faults(kind)))).into()
         },
     ),
-    Metric::counter("halloo_events_total", "Events of greetings, also those not printed.", |figures| {
+    Metric::counter("halloo_events_total", "Events of greetings and faults, also those not printed.", |figures| {
         figures.output.events
     }),
     Metric::counter(

@@ -108,7 +108,7 @@ fn the_faults_are_counted_by_kind_and_their_exchanges_too() {
     udp_client(server.udp()).send(b"hi").unwrap();
     wait_until("the datagram", || metrics().contains("halloo_faults_total{fault=\"drop\"} 1"));
     let last = metrics();
-    for line in ["halloo_faults_total{fault=\"half\"} 3", "halloo_fault_exchanges_total 4"] {
+    for line in ["halloo_faults_total{fault=\"half\"} 3", "halloo_fault_exchanges_total 4", "halloo_events_total 8"] {
         assert!(last.lines().any(|shown| shown == line), "{line}: {last}");
     }
 }

@@ -46,8 +46,29 @@ fn a_delayed_reply_arrives_whole_after_the_delay_in_every_mode() {
         assert!(start.elapsed() >= DELAY, "{mode}: {:?}", start.elapsed());
         half_close(&client);
         assert_eq!((String::from_utf8(reply).unwrap().as_str(), read_to_end(&client).as_str()), (expected, ""));
-        server.stdout.wait_for_line("\"fault\":\"delay\",\"delay_ms\":120.000}");
+        server.stdout.wait_for_line("\"fault\":\"delay\",\"rule\":\"delay=120ms\",\"delay_ms\":120.000}");
     }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_delays_however_requests_are_split() {
+    let delays_of = |parts: &[&str]| -> Vec<String> {
+        let server = start_tcp(&["--mode", "line", "--fault", "delay=1ms..60ms", "--fault-seed", "5"]);
+        let mut sent = 0;
+        for _ in 0..4 {
+            let client = connect(server.tcp());
+            for part in parts {
+                send(&client, part.as_bytes());
+                sent += part.len() as u64;
+                wait_until("the part", || server.counters()["bytes_received"] == sent);
+            }
+            read_exactly(&client, GREETING.len());
+        }
+        wait_until("the events", || fault_events(&server, "delay") == 4);
+        let delay = |line: &String| line.split_once("\"delay_ms\":").map(|(_, delay)| delay.to_owned());
+        server.event_lines().iter().filter_map(delay).collect()
+    };
+    assert_eq!(delays_of(&["h", "e", "llo\n"]), delays_of(&["hello\n"]));
 }
 
 #[test]
