@@ -22,6 +22,11 @@ pub(crate) struct TargetUser {
     name: Option<CString>,
 }
 
+/// Without its file, such as /etc/passwd, the system has no entry.
+fn none_without_file<T>(errno: Errno) -> Result<Option<T>, Errno> {
+    if errno == Errno::ENOENT { Ok(None) } else { Err(errno) }
+}
+
 impl TargetUser {
     /// Looks up `USER` or `USER:GROUP`, each a name or a number.
     pub(crate) fn look_up(text: &str, assignment: &str) -> Result<Self, ExitError> {
@@ -33,17 +38,17 @@ impl TargetUser {
         let (user_text, group_text) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
         let number = user_text.parse().ok().map(Uid::from_raw);
         let entry = match number {
-            Some(uid) => User::from_uid(uid),
-            None => User::from_name(user_text),
+            // An image from scratch has no /etc/passwd (ENOENT). A number needs none.
+            Some(uid) => User::from_uid(uid).unwrap_or_default(),
+            None => User::from_name(user_text).or_else(none_without_file).map_err(failed)?,
         };
-        let entry = entry.map_err(failed)?;
         let Some(uid) = entry.as_ref().map(|user| user.uid).or(number) else {
             return Err(refused("there is no such user; create the user, or write a number"));
         };
         let gid = match (group_text, &entry) {
             (Some(group), _) => match group.parse() {
                 Ok(gid) => Gid::from_raw(gid),
-                Err(_) => match Group::from_name(group).map_err(failed)? {
+                Err(_) => match Group::from_name(group).or_else(none_without_file).map_err(failed)? {
                     Some(group) => group.gid,
                     None => return Err(refused("there is no such group; create the group, or write a number")),
                 },

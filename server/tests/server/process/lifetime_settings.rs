@@ -380,4 +380,17 @@ mod as_root {
             assert_no_capability(&server);
         }
     }
+
+    #[test]
+    #[ignore = "needs root and unshare"]
+    fn a_number_needs_no_file_of_users() {
+        let without_files = ["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /etc && exec \"$0\" \"$@\""];
+        let arguments = |user| ["--tcp", "127.0.0.1:0", "--user", user];
+        let server = Server::start(HALLOO.command_under(&without_files, &arguments("65532:65532")));
+        assert_eq!(request(server.tcp()), GREETING);
+        assert!(thread_statuses(&server, "Uid:").iter().all(|uid| uid == "65532 65532 65532 65532"));
+        for (user, cause) in [("nobody", "there is no such user"), ("65532:staff", "there is no such group")] {
+            assert_fails(&run(HALLOO.command_under(&without_files, &arguments(user))), 3, &[cause]);
+        }
+    }
 }
