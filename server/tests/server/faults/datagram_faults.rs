@@ -113,7 +113,8 @@ fn replies_that_wait_are_sent_during_a_drain() {
 
 #[test]
 fn a_server_is_not_idle_while_a_reply_waits() {
-    let arguments = ["--mode", "echo", "--exit-when-idle", "300ms", "--fault", "delay=900ms"];
+    let arguments =
+        ["--mode", "echo", "--exit-when-idle", "300ms", "--drain-timeout", "100ms", "--fault", "delay=900ms"];
     let mut server = start_udp(&arguments);
     let client = client_of(&server);
     ask(&client, "hi");
