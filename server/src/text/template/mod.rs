@@ -19,8 +19,8 @@ use crate::text::unescape::push_escape;
 /// The longest greeting, in bytes: it fits in a datagram, and several fit in an outbox.
 pub(crate) const GREETING_BYTES_MAX: usize = 16 * 1024;
 
-const PLACEHOLDER_HINT: &str = "placeholders are {peer}, {peer_ip}, {peer_port}, {local}, {protocol}, {number}, {time}, {hostname}, {received} and \
-     {json}; write {{ and }} for a brace";
+/// The most placeholders of a template. Matching a datagram takes time for each.
+const PLACEHOLDERS_MAX: usize = 32;
 
 /// A greeting with placeholders.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,6 +120,10 @@ impl Template {
         literals.sum()
     }
 
+    fn placeholder_count(&self) -> usize {
+        self.parts.iter().filter(|part| matches!(part, Part::Placeholder(_))).count()
+    }
+
     fn bytes_max(&self) -> usize {
         let part_maxima = self.parts.iter().map(|part| match part {
             Part::Literal(bytes) => bytes.len(),
@@ -157,6 +161,9 @@ impl FromStr for Template {
         literal.extend_from_slice(rest.as_bytes());
         push_literal(&mut parts, &mut literal);
         let template = Self { parts };
+        if template.placeholder_count() > PLACEHOLDERS_MAX {
+            return Err(format!("the greeting has too many placeholders: at most {PLACEHOLDERS_MAX}; leave some out"));
+        }
         match template.bytes_max() {
             0 => Err(format!("a greeting cannot be empty; {LEAVE_FLAG_OUT} for the default one")),
             1..=GREETING_BYTES_MAX => Ok(template),
@@ -173,15 +180,23 @@ fn push_literal(parts: &mut Vec<Part>, literal: &mut Vec<u8>) {
     }
 }
 
+/// The hint of each error about braces: all placeholders, and how a brace is written.
+fn placeholder_hint() -> String {
+    let possible = Placeholder::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+    let mut names: Vec<String> = possible.map(|value| format!("{{{}}}", value.get_name())).collect();
+    let last = names.pop().unwrap_or_default();
+    format!("placeholders are {} and {last}; write {{{{ and }}}} for a brace", names.join(", "))
+}
+
 /// Parses what follows an opening brace, and returns the remaining text.
 fn parse_placeholder<'a>(brace: &str, tail: &'a str) -> Result<(Placeholder, &'a str), String> {
     if brace == "}" {
-        return Err(format!("there is a }} without its {{; {PLACEHOLDER_HINT}"));
+        return Err(format!("there is a }} without its {{; {}", placeholder_hint()));
     }
     let (name, remaining) =
-        tail.split_once('}').ok_or_else(|| format!("there is a {{ without its }}; {PLACEHOLDER_HINT}"))?;
+        tail.split_once('}').ok_or_else(|| format!("there is a {{ without its }}; {}", placeholder_hint()))?;
     let placeholder = Placeholder::from_str(name, false)
-        .map_err(|_| format!("the placeholder {{{}}} is unknown; {PLACEHOLDER_HINT}", escape::excerpt(name)))?;
+        .map_err(|_| format!("the placeholder {{{}}} is unknown; {}", escape::excerpt(name), placeholder_hint()))?;
     Ok((placeholder, remaining))
 }
 
@@ -214,12 +229,17 @@ mod tests {
     use std::net::SocketAddr;
     use std::time::Duration;
 
+    use clap::ValueEnum;
     use proptest::prelude::*;
     use support::measurement::fastest_of;
 
-    use super::{GREETING_BYTES_MAX, PlaceholderValues, Template};
+    use super::{GREETING_BYTES_MAX, PLACEHOLDERS_MAX, Placeholder, PlaceholderValues, Template};
     use crate::text::bound_address::Addresses;
     use crate::text::protocol::Protocol;
+
+    fn template_error(text: &str) -> String {
+        text.parse::<Template>().unwrap_err()
+    }
 
     fn template(text: &str) -> Template {
         text.parse().unwrap()
@@ -329,20 +349,43 @@ mod tests {
     }
 
     #[test]
+    fn each_error_about_braces_has_all_placeholders() {
+        let error = template_error("{name}");
+        for placeholder in Placeholder::value_variants() {
+            let value = placeholder.to_possible_value().unwrap();
+            assert!(error.contains(&format!("{{{}}}", value.get_name())), "{placeholder:?}: {error}");
+        }
+        assert!(error.ends_with("{received} and {json}; write {{ and }} for a brace"), "{error}");
+    }
+
+    #[test]
+    fn a_template_has_a_limited_number_of_placeholders() {
+        assert!("{number}".repeat(PLACEHOLDERS_MAX).parse::<Template>().is_ok());
+        let error = template_error(&"{number}".repeat(PLACEHOLDERS_MAX + 1));
+        assert!(error.contains("too many placeholders: at most 32"), "{error}");
+    }
+
+    #[test]
     fn a_hostile_datagram_is_matched_in_bounded_time() {
         let repeated = template(&"{hostname}".repeat(30).replace("}{", "}a{"));
         assert!(!repeated.matches("a".repeat(repeated.bytes_max()).replace("aaa", "aa!").as_bytes()));
         assert!(!repeated.matches("a".repeat(65_507).as_bytes()));
-        let long = template(&("{hostname}".repeat(32) + "x"));
-        // Each position of the run can be the beginning of an address.
-        let addresses = template(&("{hostname}{peer_ip}{peer_port}".repeat(50) + "{hostname}x"));
-        let hostile = "1.1.1.1".repeat(2_000);
-        let elapsed = fastest_of(3, || {
-            assert!(!long.matches(&[b'a'; 8_000]));
-            assert!(!addresses.matches(hostile.as_bytes()));
-        });
-        // It takes milliseconds. It would take seconds if each start were scanned by itself.
-        assert!(elapsed < Duration::from_secs(1), "{elapsed:?}");
+        // Host names make each position of the datagram a possible start of the placeholders after them.
+        let after_hostnames = |placeholder: &str| {
+            template(&format!("{}{}!", "{hostname}".repeat(16), placeholder.repeat(PLACEHOLDERS_MAX - 16)))
+        };
+        let hostile = [
+            (template(&("{hostname}".repeat(PLACEHOLDERS_MAX) + "x")), "a".repeat(8_000)),
+            (after_hostnames("{peer_ip}"), "1.1.1.1".repeat(600)),
+            (template(&("{hostname}{peer}".repeat(PLACEHOLDERS_MAX / 2) + "!")), "1.1.1.1:1".repeat(500)),
+            (template(&("{peer_ip}".repeat(PLACEHOLDERS_MAX) + "!")), "::".repeat(500)),
+            (after_hostnames("{number}"), "1".repeat(4_000)),
+        ];
+        for (template, datagram) in &hostile {
+            let elapsed = fastest_of(3, || assert!(!template.matches(datagram.as_bytes())));
+            // In a release build it takes at most milliseconds.
+            assert!(elapsed < Duration::from_millis(500), "{elapsed:?}");
+        }
     }
 
     proptest! {

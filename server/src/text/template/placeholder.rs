@@ -20,6 +20,9 @@ const ADDRESS_BYTES_MAX: usize = 1 + 39 + 1 + 10 + 2 + 5;
 /// The longest IP address, in bytes: eight groups of four digits.
 const IP_BYTES_MAX: usize = 8 * 4 + 7;
 
+/// The digits of the highest port.
+const PORT_BYTES_MAX: usize = 5;
+
 /// The most that a greeting repeats of what the client has sent, in bytes.
 pub(crate) const RECEIVED_BYTES_MAX: usize = 1024;
 
@@ -61,7 +64,7 @@ pub(crate) struct PlaceholderValues<'a> {
 
 #[cfg(test)]
 impl<'a> PlaceholderValues<'a> {
-    /// Values of one client, who has sent nothing.
+    /// Values of one client without input.
     pub(crate) fn for_test(addresses: &'a Addresses) -> Self {
         let hostname = "box-1.example.org";
         Self { addresses, number: 7, hostname, mode: "greet", time: SystemTime::UNIX_EPOCH, proxy: None, received: b"" }
@@ -162,26 +165,29 @@ fn push_run_ends(bytes_max: usize, bytes: &[u8], start: usize, ends: &mut Vec<us
     ends.extend((1..=added).map(|length| start + scanned + length));
 }
 
-/// An address can end after one to five digits of its port; it has no other ambiguity.
+/// Adds every position where an address can end: after one to five digits of its port. The address is parsed once.
 fn push_address_ends(rest: &[u8], start: usize, ends: &mut Vec<usize>) {
     let rest = &rest[..rest.len().min(ADDRESS_BYTES_MAX)];
-    let colon = if rest.first() == Some(&b'[') {
-        rest.windows(2).position(|pair| pair == b"]:").map(|bracket| bracket + 1)
-    } else {
-        rest.iter().position(|&byte| byte == b':')
+    let colon = match rest.first() {
+        Some(b'[') => rest.windows(2).position(|pair| pair == b"]:").map(|bracket| bracket + 1),
+        Some(b'0'..=b'9') => rest.iter().position(|&byte| byte == b':'),
+        _ => None,
     };
     let Some(port_start) = colon.map(|colon| colon + 1) else { return };
-    let digits = rest[port_start..].iter().take(5).take_while(|byte| byte.is_ascii_digit()).count();
-    for end in (1..=digits).map(|length| port_start + length) {
-        let text = std::str::from_utf8(&rest[..end]);
-        if text.is_ok_and(|text| text.parse::<SocketAddr>().is_ok()) {
-            ends.push(start + end);
+    let digits = rest[port_start..].iter().take(PORT_BYTES_MAX).take_while(|byte| byte.is_ascii_digit()).count();
+    // With the first digit of its port it is a whole address.
+    let shortest = rest.get(..=port_start).map(std::str::from_utf8);
+    if digits == 0 || !matches!(shortest, Some(Ok(text)) if text.parse::<SocketAddr>().is_ok()) {
+        return;
+    }
+    let mut port = 0;
+    for (index, digit) in rest[port_start..port_start + digits].iter().enumerate() {
+        port = port * 10 + u32::from(digit - b'0');
+        if u16::try_from(port).is_ok() {
+            ends.push(start + port_start + index + 1);
         }
     }
 }
-
-/// The digits of the highest port.
-const PORT_BYTES_MAX: usize = 5;
 
 /// Whether the bytes begin with a time.
 fn is_time(bytes: &[u8]) -> bool {
