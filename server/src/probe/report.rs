@@ -172,11 +172,7 @@ fn json_line(Lane { protocol, target }: &Lane, result: &QueryResult) -> String {
     let text = result.reply.as_ref().map_or_else(|| "null".to_owned(), |_| escape::json(bytes));
     let _ = write!(line, ",\"bytes\":{},\"text\":{text},\"truncated\":{is_truncated}", bytes.len());
     if str::from_utf8(bytes).is_err() {
-        line.push_str(",\"hex\":\"");
-        for byte in bytes {
-            let _ = write!(line, "{byte:02x}");
-        }
-        line.push('"');
+        let _ = write!(line, ",\"hex\":\"{}\"", escape::hex(bytes));
     }
     let is_error = result.reply.is_none() && result.outcome != Outcome::Ok;
     let error = if is_error { escape::json(result.text.as_bytes()) } else { "null".to_owned() };

@@ -1,6 +1,6 @@
 //! Untrusted bytes as one line of printable text.
 //!
-//! The line contains no control, format or invisible character. Its length is bounded, except by [`whole`] and
+//! The line contains no control, format or invisible character. Its length is bounded, except by [`whole`], [`hex`] and
 //! [`json`]. Printable text without a backslash is unchanged, if it fits.
 
 use std::fmt::Write;
@@ -26,6 +26,15 @@ pub(crate) fn json(bytes: &[u8]) -> String {
 /// The bytes as printable text of at most [`TEXT_BYTES_MAX`] bytes.
 pub(crate) fn text(bytes: &[u8]) -> String {
     escape(bytes, TEXT_BYTES_MAX, Style::Text)
+}
+
+/// The bytes as hexadecimal digits, two for each byte.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut digits, byte| {
+        // Writing into a string cannot fail.
+        let _ = write!(digits, "{byte:02x}");
+        digits
+    })
 }
 
 /// All of the bytes as printable text, which `unescape` converts back.
@@ -201,7 +210,7 @@ fn is_combining_mark(character: char) -> bool {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{TEXT_BYTES_MAX, is_visible, json, message, text, whole_characters};
+    use super::{TEXT_BYTES_MAX, hex, is_visible, json, message, text, whole_characters};
 
     #[test]
     fn printable_text_is_unchanged() {
@@ -233,6 +242,12 @@ mod tests {
         ] {
             assert_eq!(json(bytes), expected);
         }
+    }
+
+    #[test]
+    fn hexadecimal_digits_are_two_for_each_byte() {
+        assert_eq!(hex(b"\0\x0fa\xff"), "000f61ff");
+        assert_eq!(hex(b""), "");
     }
 
     #[test]

@@ -55,11 +55,7 @@ impl GreetingEvent {
             bytes > text.len() as u64
         );
         if str::from_utf8(text).is_err() {
-            buffer.extend_from_slice(b",\"hex\":\"");
-            for byte in text {
-                let _ = write!(buffer, "{byte:02x}");
-            }
-            buffer.push(b'"');
+            let _ = write!(buffer, ",\"hex\":\"{}\"", escape::hex(text));
         }
         buffer.extend_from_slice(b"}\n");
     }
