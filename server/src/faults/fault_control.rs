@@ -87,7 +87,7 @@ impl FaultControl {
         self.seed
     }
 
-    /// Sets the listeners, all of which are open. An error says which fault no client can meet.
+    /// Sets the listeners, all of which are open. An error names a fault that no client can meet.
     pub(crate) fn start(&self, sockets: impl Iterator<Item = (Arc<ServedSocket>, BoundSocket)>) -> Result<(), String> {
         let mut plan = self.plan();
         plan.sockets = sockets
@@ -97,7 +97,7 @@ impl FaultControl {
         self.set_rules(&mut plan, rules)
     }
 
-    /// Replaces the rules by those of a text, separated by semicolons or on a line each. Returns the new rules in one line.
+    /// Replaces the rules by those of a text, separated by semicolons or newlines. Returns the new rules in one line.
     pub(crate) fn replace(&self, text: &str) -> Result<String, String> {
         let lines = text.split(['\n', ';']).map(str::trim).filter(|line| !line.is_empty());
         let rules = FaultSetting::rules(&lines.map(str::parse).collect::<Result<Vec<FaultSetting>, String>>()?)?;

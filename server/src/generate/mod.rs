@@ -3,7 +3,7 @@
 //! They are written here, without `clap_complete` and `clap_mangen`. The scripts of `clap_complete` 4 offer files for
 //! numbers and times in bash, and for `--mode` in fish: its fish condition parses the words before the cursor with
 //! `argparse`, which fails while the last flag has no value. The pages of `clap_mangen` have the text after the flags in
-//! one piece, without sections, and mandoc reports their title, their date and their spaces.
+//! one piece, without sections. mandoc reports errors in their title, their date and their spaces.
 
 mod bash_script;
 mod documented;

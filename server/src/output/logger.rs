@@ -60,7 +60,7 @@ impl Log for QueueingLogger {
         let is_of_admin_loop =
             target.starts_with("halloo::event_loop") && std::thread::current().name() == Some(ADMIN_THREAD_NAME);
         if log::max_level() == LevelFilter::Trace && target == CONNECTIONS_MODULE && !is_of_admin_loop {
-            // The narrator tells how the connection ended, with more.
+            // The narrator logs the end of the connection in more detail.
             return;
         }
         let mark = if is_of_admin_loop { "admin: " } else { "" };

@@ -1,4 +1,4 @@
-//! `-vv`: logs each step of each connection in a line, from the journal.
+//! `-vv`: logs each step of each connection, from the journal.
 //!
 //! Lines are formatted and printed only at the level trace. At other levels the narrator only follows the connections.
 

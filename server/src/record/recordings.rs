@@ -40,7 +40,7 @@ struct Shared {
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What a loop notes while nothing is recorded: all if the log tells each step, its turns if the admin endpoint shows their
+/// What a loop notes while nothing is recorded: all if each step is logged, its turns if the admin endpoint shows their
 /// statistics.
 pub(crate) fn level_without_recording(has_admin: bool) -> Level {
     match (log::max_level(), has_admin) {

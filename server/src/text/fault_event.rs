@@ -1,6 +1,6 @@
 //! The event of a fault, and its text and JSON lines.
 //!
-//! It says what was done to which client.
+//! It names the client and the fault that it met.
 
 use std::io::Write;
 use std::time::{Duration, SystemTime};

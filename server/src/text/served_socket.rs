@@ -61,7 +61,7 @@ enum Place {
 }
 
 impl SocketName {
-    /// How exactly the name says which socket: an address more than a port, a protocol more than none.
+    /// How precisely the name selects a socket: an address more than a port, a protocol more than none.
     pub(crate) fn precision(&self) -> impl Ord + use<> {
         (matches!(self.place, Place::At(_)), self.protocol.is_some())
     }

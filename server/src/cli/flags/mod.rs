@@ -50,7 +50,7 @@ pub(crate) enum Command {
     Serve(Box<ServeOptions>),
     /// Send requests to a server over TCP and UDP, or at a unix socket, and print its replies
     ///
-    /// One line is printed for each request, and the exit status says whether the replies were right.
+    /// One line is printed for each request, and the exit status shows whether the replies were right.
     #[command(display_name = "halloo", after_help = after_flags(&[PROBE_EXAMPLES, PROBE_ENVIRONMENT]))]
     #[command(after_long_help = after_flags(&[PROBE_EXAMPLES, PROBE_ENVIRONMENT, PROBE_NOTES]))]
     Probe(ProbeOptions),
@@ -62,8 +62,8 @@ pub(crate) enum Command {
     View(ViewOptions),
     /// Take the tour of twelve hard cases, or try them on a server of your own
     ///
-    /// A case shows a mistake of non-blocking servers: a hostile client tries a server that makes it and one that does
-    /// not, and the tour prints what came back, and why.
+    /// A case shows a mistake of non-blocking servers. A hostile client tries a server that makes it and one that does
+    /// not. The tour prints what came back, and why.
     #[command(display_name = "halloo", after_help = after_flags(&[TOUR_EXAMPLES, TOUR_ENVIRONMENT]))]
     #[command(after_long_help = after_flags(&[TOUR_EXAMPLES, TOUR_ENVIRONMENT, TOUR_NOTES]))]
     Tour(TourOptions),

@@ -81,8 +81,8 @@ pub(crate) struct ProbeRepetition {
     #[arg(long, value_name = "N", env = "HALLOO_PROBE_COUNT")]
     #[arg(value_parser = whole_number::<u64>(0..=u64::MAX), default_value = "1")]
     pub(crate) count: u64,
-    /// The time from the start of a request to the start of the next [default: at once after the result; 1s with --count 0; 100ms with
-    /// --wait]
+    /// The time from the start of a request to the start of the next [default: at once after the result; 1s with
+    /// --count 0; 100ms with --wait]
     #[arg(long, value_name = "TIME", env = "HALLOO_PROBE_INTERVAL", value_parser = parse_duration)]
     pub(crate) interval: Option<Duration>,
     /// How often to send a request over UDP again if no reply comes; --timeout is for all tries together

@@ -24,7 +24,8 @@ pub(crate) struct TourOptions {
     /// What the server at that address does
     #[arg(long, value_enum, env = "HALLOO_TOUR_MODE", default_value_t = TourMode::Echo)]
     pub(crate) mode: TourMode,
-    /// A line, with escapes and without its newline, that this server answers after about 300 ms of work, for the cases 9 and 11
+    /// A line that this server answers after about 300 ms of work, for the cases 9 and 11; with escapes, without its
+    /// newline
     #[arg(long, value_name = "TEXT", env = "HALLOO_TOUR_SLOW", default_value = "work 300")]
     #[arg(value_parser = parse_line)]
     pub(crate) slow: String,

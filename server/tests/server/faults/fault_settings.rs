@@ -6,7 +6,7 @@ use support::process::server::{Server, assert_fails};
 use crate::HALLOO;
 
 #[test]
-fn nonsense_is_a_usage_error_that_says_what_to_write() {
+fn nonsense_is_a_usage_error_with_a_hint() {
     for (arguments, parts) in [
         (&["--fault", "explode"][..], &["'explode' for --fault: not a fault", "delay=TIME"][..]),
         (&["--fault", "half,share=10"], &["share=10: ", "share=10%"]),

@@ -14,7 +14,7 @@ use support::wait::{holds_for, wait_until};
 use crate::HALLOO;
 use crate::unix::temporary_socket_path::SocketPath;
 
-/// How long no line follows a request that is not told.
+/// How long no line follows a request that is not logged.
 const NO_LINE_TIME: Duration = Duration::from_millis(100);
 
 /// The texts of the lines about a client so far, without its name.
@@ -41,7 +41,7 @@ fn local(client: &TcpStream) -> String {
 }
 
 #[test]
-fn vv_tells_each_step_of_a_connection_and_how_it_ended() {
+fn vv_logs_each_step_of_a_connection_and_how_it_ended() {
     let server = HALLOO.start(&["--tcp", "127.0.0.1:0", "-vv"]);
     let accepted = format!("accepted on {}", server.tcp());
     let client = connect(server.tcp());
@@ -64,7 +64,7 @@ fn vv_tells_each_step_of_a_connection_and_how_it_ended() {
 }
 
 #[test]
-fn vv_tells_an_idle_timeout_and_a_client_of_a_unix_socket() {
+fn vv_logs_an_idle_timeout_and_a_client_of_a_unix_socket() {
     let socket_path = SocketPath::new();
     let server = socket_path.start_server(&["--tcp", "127.0.0.1:0", "--idle-timeout", "50ms", "-vv", "--workers", "2"]);
     let silent = connect(server.tcp());
@@ -78,7 +78,7 @@ fn vv_tells_an_idle_timeout_and_a_client_of_a_unix_socket() {
 }
 
 #[test]
-fn vv_tells_what_was_received_and_sent_over_udp_and_why_there_is_no_reply() {
+fn vv_logs_what_was_received_and_sent_over_udp_and_why_there_is_no_reply() {
     let server = HALLOO.start(&["--udp", "127.0.0.1:0", "--udp-rate", "1", "-vv"]);
     let client = udp_client(server.udp());
     let name = format!("udp {}", client.local_addr().expect("it is connected"));
@@ -94,7 +94,7 @@ fn vv_tells_what_was_received_and_sent_over_udp_and_why_there_is_no_reply() {
 }
 
 #[test]
-fn vv_tells_a_fault_of_a_datagram_and_a_delayed_connection_is_closed_by_us() {
+fn vv_logs_a_fault_of_a_datagram_and_a_delayed_connection_is_closed_by_us() {
     let server =
         HALLOO.start(&["--listen", "127.0.0.1:0", "-vv", "--fault", "delay=20ms,listener=tcp:127.0.0.1:0;drop"]);
     let client = connect(server.tcp());
@@ -109,7 +109,7 @@ fn vv_tells_a_fault_of_a_datagram_and_a_delayed_connection_is_closed_by_us() {
 }
 
 #[test]
-fn the_level_trace_set_by_a_request_tells_the_clients_also_beside_a_recording() {
+fn the_level_trace_set_by_a_request_logs_the_clients_also_beside_a_recording() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let recording = folder.path().join("run.json");
     for record in [&[][..], &["--record", recording.to_str().expect("a plain path")]] {
