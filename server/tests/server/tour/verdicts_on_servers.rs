@@ -294,5 +294,6 @@ fn the_first_address_of_a_name_that_answers_is_tried() {
     let server = HALLOO.start(&["--listen", "[::1]:0", "--mode", "echo", "--udp-rate", "100"]);
     let output = try_server(&format!("localhost:{}", server.tcp().port()), &["1", "2", "7", "12"]);
     assert_eq!(output.status, 0, "{output:?}");
-    assert!(output.stdout.ends_with("\n4 passed, 0 failed, 0 cannot be judged\n"), "{output:?}");
+    // Of case 12 a second address could not be asked.
+    assert!(output.stdout.ends_with("\n3 passed, 0 failed, 1 cannot be judged\n"), "{output:?}");
 }
