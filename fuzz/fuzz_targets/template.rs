@@ -5,13 +5,14 @@
 #![no_main]
 
 use std::net::SocketAddr;
+use std::time::SystemTime;
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 
 use crate::text::bound_address::{Addresses, BOUND_ADDRESS_BYTES_MAX, BoundAddress};
-use crate::text::placeholder::{Placeholder, PlaceholderValues};
 use crate::text::protocol::Protocol;
+use crate::text::template::placeholder::{Placeholder, PlaceholderValues};
 use crate::text::template::{GREETING_BYTES_MAX, Template};
 
 #[expect(dead_code, reason = "only what is tried here is called")]
@@ -21,6 +22,9 @@ mod text;
 /// The characters of a host name, and its greatest length (POSIX).
 const HOSTNAME_BYTES: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._";
 const HOSTNAME_BYTES_MAX: usize = 255;
+
+/// The most placeholders of a template.
+const PLACEHOLDERS_MAX: usize = 32;
 
 #[derive(Debug, Arbitrary)]
 struct Input<'a> {
@@ -38,6 +42,9 @@ struct Input<'a> {
 enum Piece<'a> {
     Literal(&'a str),
     Peer,
+    PeerIp,
+    PeerPort,
+    Time,
     Local,
     Protocol,
     Number,
@@ -52,6 +59,11 @@ impl Piece<'_> {
         match self {
             Self::Literal(text) => (text.replace('{', "{{").replace('}', "}}"), text.to_owned(), text.len()),
             Self::Peer => placeholder("peer", peer.map(|peer| peer.to_string()).unwrap_or_default(), 58),
+            Self::PeerIp => {
+                placeholder("peer_ip", peer.map(|peer| peer.ip().to_canonical().to_string()).unwrap_or_default(), 39)
+            }
+            Self::PeerPort => placeholder("peer_port", peer.map(|peer| peer.port().to_string()).unwrap_or_default(), 5),
+            Self::Time => placeholder("time", "1970-01-01T00:00:00.000Z".to_owned(), 24),
             Self::Local => placeholder(
                 "local",
                 local.as_ref().map(BoundAddress::to_string).unwrap_or_default(),
@@ -69,7 +81,15 @@ fuzz_target!(|input: Input<'_>| {
     let hostname: String = [0].iter().chain(input.hostname).take(HOSTNAME_BYTES_MAX).map(hostname_char).collect();
     let protocol = if input.is_udp { Protocol::Udp } else { Protocol::Tcp };
     let addresses = Addresses { protocol, peer: Some(input.peer), local: Some(BoundAddress::from(input.local)) };
-    let values = PlaceholderValues { addresses: &addresses, number: input.number, hostname: &hostname };
+    let values = PlaceholderValues {
+        addresses: &addresses,
+        number: input.number,
+        hostname: &hostname,
+        mode: "greet",
+        time: SystemTime::UNIX_EPOCH,
+        proxy: None,
+        received: input.datagram,
+    };
 
     let (mut text, mut greeting, mut bytes_max) = (String::new(), String::new(), 0);
     for piece in &input.pieces {
@@ -79,7 +99,9 @@ fuzz_target!(|input: Input<'_>| {
         bytes_max += value_bytes_max;
     }
     let template = text.parse::<Template>();
-    assert_eq!(template.is_ok(), (1..=GREETING_BYTES_MAX).contains(&bytes_max), "{text:?}: {template:?}");
+    let placeholders = input.pieces.iter().filter(|piece| !matches!(piece, Piece::Literal(_))).count();
+    let is_valid = (1..=GREETING_BYTES_MAX).contains(&bytes_max) && placeholders <= PLACEHOLDERS_MAX;
+    assert_eq!(template.is_ok(), is_valid, "{text:?}: {template:?}");
     if let Ok(template) = template {
         assert_matches_own_greeting(&template, &input, values, &greeting);
     }

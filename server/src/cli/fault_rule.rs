@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::text::duration::{parse_duration, parse_positive_duration};
 use crate::text::escape::excerpt;
-use crate::text::protocol::Protocol;
+use crate::text::fault_event::FaultKind;
 use crate::text::served_socket::{ServedSocket, SocketName};
 
 /// The whole of all clients, in parts per million.
@@ -16,70 +16,6 @@ pub(crate) const WHOLE_SHARE: u32 = 1_000_000;
 
 const KINDS_HINT: &str = "the faults are delay=TIME, reset=BYTES, half, dribble=TIME, silence and refuse for connections, \
                           and delay=TIME, drop, duplicate, reorder and truncate=BYTES for datagrams";
-
-/// Makes the enum and its words from one list.
-macro_rules! fault_kinds {
-    ($($(#[$docs:meta])* $kind:ident = $word:literal;)*) => {
-        /// What the server does wrong on purpose. The words are stable, for events and metrics.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(crate) enum FaultKind {
-            $($(#[$docs])* $kind,)*
-        }
-
-        impl FaultKind {
-            /// All kinds, in the order of the counters.
-            pub(crate) const ALL: [Self; [$($word),*].len()] = [$(Self::$kind),*];
-
-            /// One word, for events and metrics.
-            pub(crate) const fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$kind => $word,)*
-                }
-            }
-        }
-    };
-}
-
-fault_kinds! {
-    /// Each reply is sent later.
-    Delay = "delay";
-    /// An RST after some bytes of the reply.
-    Reset = "reset";
-    /// The first half of the first reply, then a FIN.
-    Half = "half";
-    /// The reply a few bytes at a time.
-    Dribble = "dribble";
-    /// No reply and no FIN.
-    Silence = "silence";
-    /// An RST instead of service.
-    Refuse = "refuse";
-    /// A datagram gets no reply.
-    Drop = "drop";
-    /// The reply is sent twice.
-    Duplicate = "duplicate";
-    /// The reply is sent after the next one.
-    Reorder = "reorder";
-    /// Only the first bytes of a datagram's reply are sent.
-    Truncate = "truncate";
-}
-
-impl FaultKind {
-    /// Whether clients over this protocol can meet it.
-    pub(crate) const fn fits(self, protocol: Protocol) -> bool {
-        match self {
-            Self::Delay => true,
-            Self::Reset | Self::Half | Self::Dribble | Self::Silence | Self::Refuse => {
-                !matches!(protocol, Protocol::Udp)
-            }
-            Self::Drop | Self::Duplicate | Self::Reorder | Self::Truncate => matches!(protocol, Protocol::Udp),
-        }
-    }
-
-    /// Whether it changes a reply, so that it has no effect where none is sent.
-    pub(crate) const fn needs_reply(self) -> bool {
-        !matches!(self, Self::Reset | Self::Silence | Self::Refuse)
-    }
-}
 
 /// A fault with its values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

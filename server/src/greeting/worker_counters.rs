@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::cli::fault_rule::FaultKind;
+use crate::text::fault_event::FaultKind;
 use crate::text::protocol::Protocol;
 
 /// What one worker has counted since its start.

@@ -1,4 +1,4 @@
-//! The event of a fault, and its text and JSON lines.
+//! The kinds of faults, and the event of one as a text or JSON line.
 //!
 //! It names the client and the fault that it met.
 
@@ -9,6 +9,71 @@ use crate::text::bound_address::Addresses;
 use crate::text::duration::{format_elapsed, format_json_millis};
 use crate::text::escape;
 use crate::text::greeting_event::{write_json_client, write_json_head, write_text_client, write_text_head};
+use crate::text::protocol::Protocol;
+
+/// Makes the enum and its words from one list.
+macro_rules! fault_kinds {
+    ($($(#[$docs:meta])* $kind:ident = $word:literal;)*) => {
+        /// What the server does wrong on purpose. The words are stable, for events and metrics.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum FaultKind {
+            $($(#[$docs])* $kind,)*
+        }
+
+        impl FaultKind {
+            /// All kinds, in the order of the counters.
+            pub(crate) const ALL: [Self; [$($word),*].len()] = [$(Self::$kind),*];
+
+            /// One word, for events and metrics.
+            pub(crate) const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $word,)*
+                }
+            }
+        }
+    };
+}
+
+fault_kinds! {
+    /// Each reply is sent later.
+    Delay = "delay";
+    /// An RST after some bytes of the reply.
+    Reset = "reset";
+    /// The first half of the first reply, then a FIN.
+    Half = "half";
+    /// The reply a few bytes at a time.
+    Dribble = "dribble";
+    /// No reply and no FIN.
+    Silence = "silence";
+    /// An RST instead of service.
+    Refuse = "refuse";
+    /// A datagram gets no reply.
+    Drop = "drop";
+    /// The reply is sent twice.
+    Duplicate = "duplicate";
+    /// The reply is sent after the next one.
+    Reorder = "reorder";
+    /// Only the first bytes of a datagram's reply are sent.
+    Truncate = "truncate";
+}
+
+impl FaultKind {
+    /// Whether clients over this protocol can meet it.
+    pub(crate) const fn fits(self, protocol: Protocol) -> bool {
+        match self {
+            Self::Delay => true,
+            Self::Reset | Self::Half | Self::Dribble | Self::Silence | Self::Refuse => {
+                !matches!(protocol, Protocol::Udp)
+            }
+            Self::Drop | Self::Duplicate | Self::Reorder | Self::Truncate => matches!(protocol, Protocol::Udp),
+        }
+    }
+
+    /// Whether it changes a reply, so that it has no effect where none is sent.
+    pub(crate) const fn needs_reply(self) -> bool {
+        !matches!(self, Self::Reset | Self::Silence | Self::Refuse)
+    }
+}
 
 /// An event: the reply to a client was delayed, cut or dropped on purpose.
 #[derive(Debug)]

@@ -9,8 +9,8 @@ use log::Level;
 
 use crate::admin::metrics::exposition::{Buckets, Exposition, Format, Head, Kind, Value};
 use crate::admin::metrics::figures::Figures;
-use crate::cli::fault_rule::FaultKind;
 use crate::greeting::worker_counters::{Counter, HeaderError, WorkerCounters};
+use crate::text::fault_event::FaultKind;
 use crate::text::protocol::Protocol;
 
 /// All metrics in a format.
