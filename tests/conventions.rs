@@ -26,7 +26,6 @@ const SMALL_FILES: &[(&str, &str)] = &[
     ("server/src/process/server_state.rs", "what other threads read, apart from its writers"),
     ("server/src/process/worker_loops.rs", "what other threads reach of a worker"),
     ("server/src/text/byte_size.rs", "a format of its own, with its tests"),
-    ("server/src/text/fault_event.rs", "an event of its own, with its tests"),
     ("server/src/text/protocol.rs", "a type that every folder names"),
 ];
 

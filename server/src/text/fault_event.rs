@@ -1,4 +1,4 @@
-//! The kinds of faults, and the event of one as a text or JSON line.
+//! The kinds of faults, and the event of one.
 //!
 //! It names the client and the fault that it met.
 
