@@ -66,6 +66,21 @@ pub(crate) fn short_help(help: &str) -> String {
     format!("{}{default}", &text[..end])
 }
 
+/// The variables of a command, with one of its flags as an example.
+macro_rules! environment {
+    ($flag:literal, $variable:literal) => {
+        concat!(
+            "Environment:\n  Each flag has a variable: ",
+            $flag,
+            " is ",
+            $variable,
+            ". A flag replaces\n  its own variable without a warning. It wins with a warning over the variable\n  \
+             of another flag that contradicts it. An empty variable is ignored. For a flag\n  \
+             without a value it is true or false."
+        )
+    };
+}
+
 /// The heading of the examples.
 pub(crate) const EXAMPLES: &str = "Examples";
 
@@ -264,12 +279,7 @@ Examples:
                                       as a proxy with that client";
 
 /// Printed after the examples of `halloo probe`, by `-h` and `--help`.
-pub(crate) const PROBE_ENVIRONMENT: &str = "\
-Environment:
-  Each flag has a variable: --timeout is HALLOO_PROBE_TIMEOUT. A flag replaces
-  its own variable without a warning. It wins with a warning over the variable
-  of another flag that contradicts it. An empty variable is ignored. For a flag
-  without a value it is true or false.";
+pub(crate) const PROBE_ENVIRONMENT: &str = environment!("--timeout", "HALLOO_PROBE_TIMEOUT");
 
 /// Printed after the flags of `halloo probe`, by `--help` only.
 pub(crate) const PROBE_NOTES: &str = "\
@@ -389,12 +399,7 @@ Examples:
   halloo tour 6 --serve twin          only run the server with the mistake";
 
 /// Printed after the examples of `halloo tour`, by `-h` and `--help`.
-pub(crate) const TOUR_ENVIRONMENT: &str = "\
-Environment:
-  Each flag has a variable: --against is HALLOO_TOUR_AGAINST. A flag replaces
-  its own variable without a warning. It wins with a warning over the variable
-  of another flag that contradicts it. An empty variable is ignored. For a flag
-  without a value it is true or false.";
+pub(crate) const TOUR_ENVIRONMENT: &str = environment!("--against", "HALLOO_TOUR_AGAINST");
 
 /// Printed after the flags of `halloo tour`, by `--help` only.
 pub(crate) const TOUR_NOTES: &str = "\

@@ -16,7 +16,6 @@ use crate::greeting::worker_counters::WorkerCounters;
 use crate::output::event_log::EventLog;
 use crate::text::bound_address::{Addresses, BoundSocket};
 use crate::text::fault_event::FaultEvent;
-use crate::text::protocol::Protocol;
 
 /// The faults of one worker.
 pub(crate) struct WorkerFaults {
@@ -99,11 +98,8 @@ impl FaultSource {
         let kind = drawn.fault.kind();
         drawn.rule.injected.fetch_add(1, Ordering::Relaxed);
         self.counters.faults(kind).add_one();
-        let addresses = addresses();
-        if let Addresses { protocol: Protocol::Udp, peer: Some(peer), .. } = addresses {
-            log::trace!("udp {peer}: fault: {}", kind.as_str());
-        }
-        self.event_log.log_fault(now, || FaultEvent::new(addresses, kind.as_str(), drawn.rule.rule.to_string(), delay));
+        self.event_log
+            .log_fault(now, || FaultEvent::new(addresses(), kind.as_str(), drawn.rule.rule.to_string(), delay));
     }
 
     /// Whether clients may meet this very fault.

@@ -163,6 +163,7 @@ impl Replies {
     /// Always true, for the reply that is noted.
     fn note(&self, datagram: &mut Datagram<'_>, drawn: &DrawnFault, delay: Option<Duration>) -> bool {
         let (peer, local) = (Some(datagram.peer_addr()), Some(datagram.local_addr().into()));
+        log::trace!("udp {}: fault: {}", datagram.peer_addr(), drawn.fault.kind().as_str());
         let now = datagram.context().now();
         self.source.note(now, drawn, delay, || Addresses { protocol: Protocol::Udp, peer, local });
         true

@@ -287,9 +287,9 @@ mod as_root {
             "--record",
             recording.to_str().expect("a plain path"),
         ]);
-        let nobody = "65534 65534 65534 65534";
+        let expected = "65534 65534 65534 65534";
         let uids = thread_statuses(&server, "Uid:");
-        assert!(uids.len() >= 6 && uids.iter().all(|uid| uid == nobody), "{uids:?}");
+        assert!(uids.len() >= 6 && uids.iter().all(|uid| uid == expected), "{uids:?}");
         assert!(thread_statuses(&server, "Gid:").iter().all(|gid| gid == "4000002 4000002 4000002 4000002"));
         assert_no_capability(&server);
         assert!(!thread_statuses(&server, "Groups:").iter().any(|groups| groups.split(' ').any(|group| group == "0")));
@@ -327,12 +327,12 @@ mod as_root {
     #[test]
     #[ignore = "needs root and setpriv"]
     fn without_root_another_user_is_an_error_and_the_own_one_is_none() {
-        let nobody = as_user("65534", "65534", &["--clear-groups"]);
+        let without_root = as_user("65534", "65534", &["--clear-groups"]);
         let arguments = ["--tcp", "127.0.0.1:0", "--user", "4000001:4000001"];
-        let output = run(HALLOO.command_under(&nobody, &arguments));
+        let output = run(HALLOO.command_under(&without_root, &arguments));
         assert_fails(&output, 3, &["operation not permitted", "start halloo as root"]);
         for user in ["65534:65534", "nobody"] {
-            let server = Server::start(HALLOO.command_under(&nobody, &["--tcp", "127.0.0.1:0", "--user", user]));
+            let server = Server::start(HALLOO.command_under(&without_root, &["--tcp", "127.0.0.1:0", "--user", user]));
             assert_eq!(request(server.tcp()), GREETING);
         }
     }
@@ -345,8 +345,8 @@ mod as_root {
             (&["--groups", "0,4,65534"][..], "the process would keep groups that the user does not have (0, 4)"),
             (&with_capabilities, "the process would keep capabilities (mask 0x402)"),
         ] {
-            let nobody = as_user("65534", "65534", options);
-            let output = run(HALLOO.command_under(&nobody, &["--tcp", "127.0.0.1:0", "--user", "nobody"]));
+            let without_root = as_user("65534", "65534", options);
+            let output = run(HALLOO.command_under(&without_root, &["--tcp", "127.0.0.1:0", "--user", "nobody"]));
             assert_fails(&output, 3, &["with --user nobody: ", cause, "; start halloo without them"]);
         }
         let group_of_the_user = as_user("65534", "65534", &["--groups", "65534"]);
