@@ -128,7 +128,6 @@ fn times_of_closing(workers: &str) -> Vec<Duration> {
     let clients = connect_accepted(20, &server);
     let signaled = Instant::now();
     request_stop(&server);
-    let newcomer = connect(server.tcp());
     let mut times: Vec<Duration> = thread::scope(|scope| {
         let waits: Vec<_> = clients
             .iter()
@@ -139,13 +138,9 @@ fn times_of_closing(workers: &str) -> Vec<Duration> {
                 })
             })
             .collect();
-        send(&newcomer, b"one\n");
-        assert_eq!(read_exactly(&newcomer, GREETING.len()), GREETING.as_bytes());
-        assert_eq!(read_to_end(&newcomer), "\n", "a client of the delay is served until the drain");
-        assert!(signaled.elapsed() >= Duration::from_secs(2));
         waits.into_iter().map(|wait| wait.join().expect("it ends")).collect()
     });
-    drop((clients, newcomer));
+    drop(clients);
     assert_eq!(server.wait(), 0);
     times.sort_unstable();
     times
@@ -162,6 +157,26 @@ fn kept_connections_close_one_after_the_other_during_the_drain_delay() {
         let tries: Vec<_> = (0..3).map(|_| times_of_closing(workers)).take_while(|times| !is_even(times)).collect();
         assert!(tries.len() < 3, "{workers} workers: {tries:?}");
     }
+}
+
+#[test]
+fn a_connection_of_the_drain_delay_stays_open_until_the_drain() {
+    let mut server = start(&["--mode", "line", "--events", "off", "--drain-delay", "2s"]);
+    let kept = connect_accepted(20, &server);
+    for client in &kept {
+        client.set_nonblocking(true).expect("an option of every stream");
+    }
+    let signaled = Instant::now();
+    request_stop(&server);
+    // The log line comes before the delay: only a closed connection proves that the loop has begun it.
+    wait_until("the first to close", || kept.iter().any(|client| matches!(client.peek(&mut [0]), Ok(0))));
+    let newcomer = connect(server.tcp());
+    send(&newcomer, b"one\n");
+    assert_eq!(read_exactly(&newcomer, GREETING.len()), GREETING.as_bytes());
+    assert_eq!(read_to_end(&newcomer), "\n");
+    assert!(signaled.elapsed() >= Duration::from_secs(2));
+    drop((kept, newcomer));
+    assert_eq!(server.wait(), 0);
 }
 
 /// The bytes that the server's kernel has not acknowledged.
