@@ -34,6 +34,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_delimiter = ',')]
     pub(crate) servers: Vec<Server>,
 
+    /// Also measure this `halloo` program, such as that of an earlier version
+    #[arg(long, value_name = "FILE")]
+    pub(crate) other_program: Option<PathBuf>,
+
     /// Only these measurements, separated by commas
     #[arg(long, value_delimiter = ',')]
     pub(crate) parts: Vec<Part>,
@@ -58,6 +62,8 @@ pub(crate) enum Part {
     Cost,
     /// System calls for an exchange
     Calls,
+    /// User instructions and lines of code for an exchange
+    Instructions,
     /// Allocations, memory for an idle connection, a million of them
     Memory,
     /// Cost beside idle connections, and with many busy ones
@@ -67,7 +73,7 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    const ALL: [Self; 5] = [Self::Cost, Self::Calls, Self::Memory, Self::Growth, Self::Startup];
+    const ALL: [Self; 6] = [Self::Cost, Self::Calls, Self::Instructions, Self::Memory, Self::Growth, Self::Startup];
 }
 
 /// The command with which this program starts itself as a server.
@@ -101,8 +107,11 @@ impl Arguments {
 
     /// The servers to compare, in the order of the table.
     pub(crate) fn chosen_servers(&self) -> Vec<Server> {
-        let is_chosen =
-            |server: &Server| *server == Server::Floor || self.servers.is_empty() || self.servers.contains(server);
+        let is_chosen = |server: &Server| match server {
+            Server::Floor => true,
+            Server::OtherBinary => self.other_program.is_some(),
+            _ => self.servers.is_empty() || self.servers.contains(server),
+        };
         Server::ALL.into_iter().filter(is_chosen).collect()
     }
 }

@@ -61,7 +61,7 @@ impl BenchmarkRun {
         let machine = Machine::prepare()?;
         let bench = Self {
             fd_limit: machine::raise_fd_limit()?,
-            environment: Environment::prepare(&servers)?,
+            environment: Environment::prepare(&servers, arguments.other_program.clone())?,
             workloads: arguments.workloads(),
             rounds: arguments.rounds,
             duration: Duration::from_secs_f64(arguments.seconds),
@@ -81,11 +81,22 @@ impl BenchmarkRun {
         label: &str,
         measure: impl FnOnce(&ServerProcess) -> io::Result<T>,
     ) -> Measurement<T> {
+        self.measure_started(server, label, || self.environment.start(server, mode), measure)
+    }
+
+    /// The same with a server that is started in another way.
+    pub(crate) fn measure_started<T>(
+        &self,
+        server: Server,
+        label: &str,
+        start: impl FnOnce() -> io::Result<Option<ServerProcess>>,
+        measure: impl FnOnce(&ServerProcess) -> io::Result<T>,
+    ) -> Measurement<T> {
         if self.environment.unavailable_reason(server).is_some() {
             return Measurement::Unavailable;
         }
         show_progress(&format!("{label}: {}", server.title()));
-        let result = self.environment.start(server, mode).and_then(|process| process.as_ref().map(measure).transpose());
+        let result = start().and_then(|process| process.as_ref().map(measure).transpose());
         match result {
             Ok(Some(value)) => Measurement::Value(value),
             Ok(None) => Measurement::Unsupported,

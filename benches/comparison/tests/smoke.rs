@@ -25,6 +25,27 @@ fn every_builtin_server_answers_every_workload() {
 }
 
 #[test]
+#[ignore = "needs valgrind"]
+fn instructions_and_code_lines_are_counted_for_every_workload() {
+    let output = Command::new(env!("CARGO_BIN_EXE_comparison"))
+        .args(["--servers", "floor,library", "--parts", "instructions", "--markdown"])
+        .output()
+        .expect("it starts");
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{stderr}");
+    for server in ["floor: bare epoll", "halloo, the library"] {
+        let rows: Vec<&str> = stdout.lines().filter(|line| line.starts_with(&format!("| {server} |"))).collect();
+        let figures = |row: &str| -> Vec<f64> {
+            row.split(" | ").filter_map(|cell| cell.trim_end_matches(" |").replace(',', "").parse().ok()).collect()
+        };
+        let [instructions, lines] = [0, 1].map(|row| figures(rows[row]));
+        assert!(instructions.len() == 5 && lines.len() == 5, "a workload has no figure:\n{stdout}");
+        let is_plausible = |(instructions, lines): (&f64, &f64)| *lines > 0.0 && instructions > lines;
+        assert!(instructions.iter().zip(&lines).all(is_plausible), "{stdout}");
+    }
+}
+
+#[test]
 fn bad_input_is_an_error_of_one_line_with_status_2() {
     let output = Command::new(env!("CARGO_BIN_EXE_comparison")).arg("--seconds=never").output().expect("it starts");
     assert_eq!(output.status.code(), Some(2));

@@ -1,6 +1,7 @@
 //! The measurements of the benchmark, one in each file.
 
 pub(crate) mod all_servers;
+pub(crate) mod counts;
 pub(crate) mod exchange_cost;
 pub(crate) mod growth_with_connections;
 pub(crate) mod idle_connections;
@@ -8,13 +9,13 @@ pub(crate) mod kernel_memory;
 pub(crate) mod memory;
 pub(crate) mod million_connections;
 pub(crate) mod startup;
-pub(crate) mod system_calls;
 
 use std::error::Error;
 use std::io::{self, Write};
 
 use crate::arguments::{Arguments, Part};
 use crate::benchmark_run::{BenchmarkRun, clear_progress, show_progress};
+use crate::measurements::counts::{instructions, system_calls};
 use crate::report::chart;
 
 /// Runs the chosen measurements and prints them; false if one failed.
@@ -35,6 +36,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
                 }
             }
             Part::Calls => tables.push(system_calls::measure(&bench)),
+            Part::Instructions => tables.extend(instructions::measure(&bench)),
             Part::Memory => {
                 tables.push(memory::allocations(&bench));
                 let idle = memory::measure(&bench);

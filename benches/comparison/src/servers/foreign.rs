@@ -23,10 +23,10 @@ pub(crate) fn find_asyncio() -> Availability<()> {
         .ok_or_else(|| "python3 with asyncio is not installed".to_owned())
 }
 
-pub(crate) fn start_asyncio(mode: Mode) -> io::Result<ServerProcess> {
+pub(crate) fn asyncio_command(mode: Mode) -> Command {
     let mut command = Command::new("python3");
     command.args(["-c", ASYNCIO, mode.name()]);
-    ServerProcess::start(command)
+    command
 }
 
 /// Compiles the libuv server.

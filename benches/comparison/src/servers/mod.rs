@@ -25,6 +25,9 @@ pub(crate) enum Server {
     Library,
     /// The `halloo` program.
     Binary,
+    /// Another build of it, by `--other-program`.
+    #[value(skip)]
+    OtherBinary,
     Libuv,
     Tokio,
     Mio,
@@ -33,8 +36,17 @@ pub(crate) enum Server {
 }
 
 impl Server {
-    pub(crate) const ALL: [Self; 8] =
-        [Self::Floor, Self::Library, Self::Binary, Self::Libuv, Self::Tokio, Self::Mio, Self::Nginx, Self::Asyncio];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Floor,
+        Self::Library,
+        Self::Binary,
+        Self::OtherBinary,
+        Self::Libuv,
+        Self::Tokio,
+        Self::Mio,
+        Self::Nginx,
+        Self::Asyncio,
+    ];
 
     /// The name in the tables.
     pub(crate) fn title(self) -> &'static str {
@@ -42,6 +54,7 @@ impl Server {
             Self::Floor => "floor: bare epoll",
             Self::Library => "halloo, the library",
             Self::Binary => "halloo, the program",
+            Self::OtherBinary => "halloo, the other program",
             Self::Libuv => "libuv",
             Self::Tokio => "tokio, one thread",
             Self::Mio => "mio as in its examples",
@@ -57,6 +70,7 @@ pub(crate) struct Environment {
     /// The folder where peers are compiled and configured, removed at the end.
     folder: TempDir,
     binary: Availability<PathBuf>,
+    other_binary: Availability<PathBuf>,
     libuv: Availability<PathBuf>,
     nginx: Availability<String>,
     asyncio: Availability<()>,
@@ -64,13 +78,14 @@ pub(crate) struct Environment {
 
 impl Environment {
     /// Builds the servers of this repository, and finds the others.
-    pub(crate) fn prepare(servers: &[Server]) -> io::Result<Self> {
+    pub(crate) fn prepare(servers: &[Server], other_program: Option<PathBuf>) -> io::Result<Self> {
         let folder = tempfile::Builder::new().prefix("comparison-").tempdir()?;
         let is_chosen = |server| servers.contains(&server);
         let not_chosen = "not chosen";
         Ok(Self {
             executable: std::env::current_exe()?,
             binary: if is_chosen(Server::Binary) { build("halloo") } else { Err(not_chosen.into()) },
+            other_binary: other_program.ok_or_else(|| not_chosen.into()),
             libuv: if is_chosen(Server::Libuv) { foreign::find_libuv(folder.path()) } else { Err(not_chosen.into()) },
             nginx: if is_chosen(Server::Nginx) { foreign::find_nginx() } else { Err(not_chosen.into()) },
             asyncio: if is_chosen(Server::Asyncio) { foreign::find_asyncio() } else { Err(not_chosen.into()) },
@@ -83,6 +98,7 @@ impl Environment {
         let reason = match server {
             Server::Floor | Server::Library | Server::Tokio | Server::Mio => None,
             Server::Binary => self.binary.as_ref().err(),
+            Server::OtherBinary => self.other_binary.as_ref().err(),
             Server::Libuv => self.libuv.as_ref().err(),
             Server::Nginx => self.nginx.as_ref().err(),
             Server::Asyncio => self.asyncio.as_ref().err(),
@@ -92,45 +108,56 @@ impl Environment {
 
     /// Starts a server; `None` if it cannot do this.
     pub(crate) fn start(&self, server: Server, mode: Mode) -> io::Result<Option<ServerProcess>> {
-        let unavailable = || io::Error::other("not on this machine");
-        match server {
-            Server::Floor => self.start_builtin(Builtin::Floor, mode).map(Some),
-            Server::Library => self.start_builtin(Builtin::Library, mode).map(Some),
-            Server::Tokio => self.start_builtin(Builtin::Tokio, mode).map(Some),
-            Server::Mio => self.start_builtin(Builtin::Mio, mode).map(Some),
-            Server::Binary => {
+        if server == Server::Nginx {
+            return foreign::start_nginx(self.folder.path(), self.nginx.as_ref().map_err(unavailable)?, mode);
+        }
+        self.command(server, mode)?.map(ServerProcess::start).transpose()
+    }
+
+    /// The command of a server that prints its address; `None` if it cannot do this.
+    pub(crate) fn command(&self, server: Server, mode: Mode) -> io::Result<Option<Command>> {
+        let command = match server {
+            Server::Floor => self.builtin(Builtin::Floor, mode),
+            Server::Library => self.builtin(Builtin::Library, mode),
+            Server::Tokio => self.builtin(Builtin::Tokio, mode),
+            Server::Mio => self.builtin(Builtin::Mio, mode),
+            Server::Binary | Server::OtherBinary => {
                 let (protocol, server_mode) = match mode {
                     Mode::Once => ("--tcp", "greet"),
                     Mode::Lines => ("--tcp", "line"),
                     Mode::Udp => ("--udp", "greet"),
                 };
-                let mut command = Command::new(self.binary()?);
+                let program = if server == Server::Binary { &self.binary } else { &self.other_binary };
+                let mut command = Command::new(program.as_ref().map_err(unavailable)?);
                 command.args([protocol, "127.0.0.1:0", "--mode", server_mode, "--events", "off", "-q"]);
-                ServerProcess::start(command).map(Some)
+                command
             }
             Server::Libuv => {
-                let mut command = Command::new(self.libuv.as_ref().map_err(|_| unavailable())?);
+                let mut command = Command::new(self.libuv.as_ref().map_err(unavailable)?);
                 command.arg(mode.name());
-                ServerProcess::start(command).map(Some)
+                command
             }
-            Server::Nginx => {
-                foreign::start_nginx(self.folder.path(), self.nginx.as_ref().map_err(|_| unavailable())?, mode)
-            }
-            Server::Asyncio => foreign::start_asyncio(mode).map(Some),
-        }
+            Server::Asyncio => foreign::asyncio_command(mode),
+            Server::Nginx => return Ok(None),
+        };
+        Ok(Some(command))
     }
 
-    fn start_builtin(&self, server: Builtin, mode: Mode) -> io::Result<ServerProcess> {
+    fn builtin(&self, server: Builtin, mode: Mode) -> Command {
         let name = server.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
         let mut command = Command::new(&self.executable);
         command.args(["serve", &name, mode.name()]);
-        ServerProcess::start(command)
+        command
     }
 
     /// The path of the `halloo` program.
     pub(crate) fn binary(&self) -> io::Result<&PathBuf> {
-        self.binary.as_ref().map_err(|reason| io::Error::other(reason.clone()))
+        self.binary.as_ref().map_err(unavailable)
     }
+}
+
+fn unavailable(reason: impl Into<String>) -> io::Error {
+    io::Error::other(reason.into())
 }
 
 /// The cargo that built this program.
