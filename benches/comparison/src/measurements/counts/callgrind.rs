@@ -1,4 +1,4 @@
-//! A server under callgrind: user instructions, and the code lines they are in.
+//! User instructions of a server under callgrind, and their code lines.
 //!
 //! Only what runs between `zero` and `dump` counts: the server is idle at both.
 
