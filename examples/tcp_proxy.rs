@@ -21,12 +21,12 @@ const IDLE: Duration = Duration::from_secs(600);
 /// Each client takes two descriptors. A process usually has 1,024.
 const CLIENTS_MAX: usize = 450;
 
-struct Proxy {
-    target: SocketAddr,
+pub(crate) struct Proxy {
+    pub(crate) target: SocketAddr,
 }
 
 /// One side of a pair.
-struct Side {
+pub(crate) struct Side {
     other: ConnectionId,
     /// Which directions have ended: EOF was read on this side, or on the other.
     has_sent_all: bool,

@@ -1,4 +1,4 @@
-"""A server on asyncio's protocols, the interface with the least overhead. Argument: once, lines or udp."""
+"""A server on asyncio's protocols, the interface with the least overhead. Argument: once, lines, echo or udp."""
 
 import asyncio
 import socket
@@ -22,6 +22,14 @@ class Lines(asyncio.Protocol):
         self.transport.write(b"Hello, TCP Client!\n" * data.count(b"\n"))
 
 
+class Echo(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        self.transport.write(data)
+
+
 class Datagrams(asyncio.DatagramProtocol):
     def connection_made(self, transport):
         self.transport = transport
@@ -36,7 +44,7 @@ async def main(mode):
         transport, _ = await loop.create_datagram_endpoint(Datagrams, local_addr=("127.0.0.1", 0))
         address = transport.get_extra_info("sockname")
     else:
-        protocol = Once if mode == "once" else Lines
+        protocol = {"once": Once, "lines": Lines, "echo": Echo}[mode]
         server = await loop.create_server(protocol, "127.0.0.1", 0, family=socket.AF_INET, backlog=4096)
         address = server.sockets[0].getsockname()
     print("READY {}:{}".format(*address), flush=True)

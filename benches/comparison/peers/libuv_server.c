@@ -1,4 +1,5 @@
-/* libuv as its guide uses it: a handle for each connection, a request for each write. Argument: once, lines or udp. */
+/* libuv as its guide uses it: a handle for each connection, a request for each write. Argument: once, lines, echo or
+   udp. */
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 
 static uv_loop_t *loop;
 static int is_once;
+static int is_echo;
 static char buffer[READ_BYTES];
 static char answers[READ_BYTES * LINE_BYTES];
 
@@ -51,6 +53,35 @@ static void on_read(uv_stream_t *client, ssize_t count, const uv_buf_t *input) {
     uv_write(malloc(sizeof(uv_write_t)), client, &answer, 1, on_written);
 }
 
+/* The echo of the guide: a buffer of the suggested 64 KiB for each read, freed once it is written. */
+typedef struct {
+    uv_write_t request;
+    uv_buf_t bytes;
+} echo_t;
+
+static void allocate_buffer(uv_handle_t *handle, size_t suggested, uv_buf_t *provided) {
+    (void)handle;
+    *provided = uv_buf_init(malloc(suggested), suggested);
+}
+
+static void on_echoed(uv_write_t *request, int status) {
+    (void)status;
+    echo_t *echo = (echo_t *)request;
+    free(echo->bytes.base);
+    free(echo);
+}
+
+static void on_echo_read(uv_stream_t *client, ssize_t count, const uv_buf_t *input) {
+    if (count <= 0) {
+        free(input->base);
+        if (count < 0) uv_close((uv_handle_t *)client, on_closed);
+        return;
+    }
+    echo_t *echo = malloc(sizeof *echo);
+    echo->bytes = uv_buf_init(input->base, count);
+    uv_write(&echo->request, client, &echo->bytes, 1, on_echoed);
+}
+
 static void on_connection(uv_stream_t *server, int status) {
     if (status < 0) return;
     uv_tcp_t *client = malloc(sizeof *client);
@@ -60,7 +91,10 @@ static void on_connection(uv_stream_t *server, int status) {
         return;
     }
     if (!is_once) uv_tcp_nodelay(client, 1);
-    uv_read_start((uv_stream_t *)client, provide_buffer, on_read);
+    if (is_echo)
+        uv_read_start((uv_stream_t *)client, allocate_buffer, on_echo_read);
+    else
+        uv_read_start((uv_stream_t *)client, provide_buffer, on_read);
 }
 
 static void on_sent(uv_udp_send_t *request, int status) {
@@ -80,6 +114,7 @@ static void on_datagram(uv_udp_t *socket, ssize_t count, const uv_buf_t *input, 
 int main(int count, char **arguments) {
     const char *mode = count > 1 ? arguments[1] : "";
     is_once = strcmp(mode, "once") == 0;
+    is_echo = strcmp(mode, "echo") == 0;
     for (size_t line = 0; line < READ_BYTES; line++) memcpy(answers + line * LINE_BYTES, LINE, LINE_BYTES);
     loop = uv_default_loop();
     struct sockaddr_in address;

@@ -1,5 +1,6 @@
 //! The command line of the benchmark.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -86,7 +87,12 @@ pub(crate) enum Command {
         server: Builtin,
         /// What it does
         mode: Mode,
+        /// Where a proxy forwards to
+        target: Option<SocketAddr>,
     },
+    /// The server behind a proxy
+    #[command(hide = true)]
+    Backend,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

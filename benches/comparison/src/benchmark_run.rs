@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use crate::arguments::Arguments;
 use crate::machine::{self, Machine};
-use crate::report::table::Table;
+use crate::report::table::{Table, UNSUPPORTED};
 use crate::servers::process::ServerProcess;
 use crate::servers::{Environment, Server};
-use crate::workload::{Mode, Workload};
+use crate::workload::{Group, Mode, Workload};
 
 /// What all measurements share.
 pub(crate) struct BenchmarkRun {
@@ -48,7 +48,7 @@ impl<T> Measurement<T> {
     pub(crate) fn cell(&self, format_value: impl FnOnce(&T) -> String) -> String {
         match self {
             Self::Unavailable => "absent".to_owned(),
-            Self::Unsupported => "–".to_owned(),
+            Self::Unsupported => UNSUPPORTED.to_owned(),
             Self::Failed => "failed".to_owned(),
             Self::Value(value) => format_value(value),
         }
@@ -71,6 +71,13 @@ impl BenchmarkRun {
         };
         bench.machine.pin_to_server_core()?;
         Ok(bench)
+    }
+
+    /// The groups of workloads that share a table, with those of the chosen workloads that are in them.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = (Group, Vec<Workload>)> {
+        let members = |group| self.workloads.iter().copied().filter(|workload| workload.group() == group).collect();
+        let groups = Group::ALL.into_iter().map(move |group| (group, members(group)));
+        groups.filter(|(_, workloads): &(_, Vec<_>)| !workloads.is_empty())
     }
 
     /// Starts a server and calls `measure` with it.

@@ -6,6 +6,7 @@
 
 mod arguments;
 mod benchmark_run;
+mod byte_pattern;
 mod load;
 mod machine;
 mod measurements;
@@ -40,7 +41,8 @@ pub fn main() -> ExitCode {
         }
     };
     let result = match arguments.command {
-        Some(Command::Serve { server, mode }) => builtin::run(server, mode).map(|()| true),
+        Some(Command::Serve { server, mode, target }) => builtin::run(server, mode, target).map(|()| true),
+        Some(Command::Backend) => builtin::bulk::backend::run().map(|()| true),
         None => measurements::run(&arguments),
     };
     match result {

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::{fs, io};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// The processors that this program may use.
@@ -31,10 +31,14 @@ impl Machine {
         pin(&self.cores[..1])
     }
 
-    /// Pins this thread to a core without a server; false if there is none.
-    pub(crate) fn pin_to_client_core(&self) -> io::Result<bool> {
+    /// Pins this thread, and the server behind a proxy, to a core without a measured server; false if there is none.
+    pub(crate) fn pin_to_client_core(&self, backend: Option<u32>) -> io::Result<bool> {
         let Some(core) = self.cores.get(1) else { return Ok(false) };
         pin(&[*core])?;
+        let backend = backend.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        if backend.is_some() {
+            sched_setaffinity(backend, &cpu_set(&[*core]))?;
+        }
         Ok(true)
     }
 
@@ -59,11 +63,15 @@ impl Machine {
 }
 
 fn pin(cores: &[usize]) -> io::Result<()> {
+    Ok(sched_setaffinity(None, &cpu_set(cores))?)
+}
+
+fn cpu_set(cores: &[usize]) -> CpuSet {
     let mut set = CpuSet::new();
     for core in cores {
         set.set(*core);
     }
-    Ok(sched_setaffinity(None, &set)?)
+    set
 }
 
 /// Raises the soft limit on descriptors to the hard one, which child processes inherit; returns it.

@@ -12,6 +12,11 @@ pub(crate) const LINE_RESPONSE: &[u8] = b"Hello, TCP Client!\n";
 pub(crate) const UDP_REQUEST: &[u8] = b"Hello, UDP Server!";
 pub(crate) const UDP_RESPONSE: &[u8] = b"Hello, UDP Client!";
 
+/// The bytes of an exchange of the workloads `echo` and `proxy`.
+pub(crate) const MIB: u64 = 1 << 20;
+/// The bytes that each client of the workload `fan-out` gets in a round.
+pub(crate) const DELIVERY_BYTES: usize = 64 * 1024;
+
 /// The behaviour that a server is started with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub(crate) enum Mode {
@@ -21,15 +26,58 @@ pub(crate) enum Mode {
     Lines,
     /// Answers every datagram.
     Udp,
+    /// Sends back what it reads.
+    Echo,
+    /// Forwards to another server, and back.
+    Proxy,
+    /// Sends `DELIVERY_BYTES` to every connection when one of them has sent a byte.
+    FanOut,
 }
 
 impl Mode {
+    /// Whether an exchange has many bytes.
+    pub(crate) fn is_bulk(self) -> bool {
+        matches!(self, Self::Echo | Self::Proxy | Self::FanOut)
+    }
+
     /// The name on the command line.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Once => "once",
             Self::Lines => "lines",
             Self::Udp => "udp",
+            Self::Echo => "echo",
+            Self::Proxy => "proxy",
+            Self::FanOut => "fan-out",
+        }
+    }
+}
+
+/// Workloads that share a table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Group {
+    /// A request and a response of a few bytes.
+    Small,
+    /// Many bytes.
+    Bulk,
+}
+
+impl Group {
+    pub(crate) const ALL: [Self; 2] = [Self::Small, Self::Bulk];
+
+    /// What an exchange is called in a title.
+    pub(crate) fn exchange(self) -> &'static str {
+        match self {
+            Self::Small => "an exchange",
+            Self::Bulk => "a bulk exchange",
+        }
+    }
+
+    /// The line above its panels of the chart.
+    pub(crate) fn chart_title(self) -> &'static str {
+        match self {
+            Self::Small => "A request and its response",
+            Self::Bulk => "A MiB through an echo or a proxy; 64 KiB to one client of a fan-out",
         }
     }
 }
@@ -47,10 +95,33 @@ pub(crate) enum Workload {
     Udp,
     /// 64 sockets, one datagram in flight each.
     UdpSingle,
+    /// One connection that gets back what it sends.
+    Echo,
+    /// 16 of them.
+    #[value(name = "echo-16")]
+    Echo16,
+    /// One stream through the server to another one.
+    Proxy,
+    /// Eight of them.
+    #[value(name = "proxy-8")]
+    Proxy8,
+    /// 64 KiB to each of 1,000 clients.
+    FanOut,
 }
 
 impl Workload {
-    pub(crate) const ALL: [Self; 5] = [Self::Once, Self::Lines, Self::LinesDeep, Self::Udp, Self::UdpSingle];
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Once,
+        Self::Lines,
+        Self::LinesDeep,
+        Self::Udp,
+        Self::UdpSingle,
+        Self::Echo,
+        Self::Echo16,
+        Self::Proxy,
+        Self::Proxy8,
+        Self::FanOut,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -59,6 +130,11 @@ impl Workload {
             Self::LinesDeep => "lines-deep",
             Self::Udp => "udp",
             Self::UdpSingle => "udp-single",
+            Self::Echo => "echo",
+            Self::Echo16 => "echo-16",
+            Self::Proxy => "proxy",
+            Self::Proxy8 => "proxy-8",
+            Self::FanOut => "fan-out",
         }
     }
 
@@ -68,6 +144,31 @@ impl Workload {
             Self::Once => Mode::Once,
             Self::Lines | Self::LinesDeep => Mode::Lines,
             Self::Udp | Self::UdpSingle => Mode::Udp,
+            Self::Echo | Self::Echo16 => Mode::Echo,
+            Self::Proxy | Self::Proxy8 => Mode::Proxy,
+            Self::FanOut => Mode::FanOut,
+        }
+    }
+
+    pub(crate) fn group(self) -> Group {
+        if self.exchange_bytes().is_some() { Group::Bulk } else { Group::Small }
+    }
+
+    /// The bytes of an exchange, if they are many.
+    pub(crate) fn exchange_bytes(self) -> Option<u64> {
+        match self.mode() {
+            Mode::Once | Mode::Lines | Mode::Udp => None,
+            Mode::Echo | Mode::Proxy => Some(MIB),
+            Mode::FanOut => Some(DELIVERY_BYTES as u64),
+        }
+    }
+
+    /// The number of exchanges over which calls are counted.
+    pub(crate) fn counted_exchanges(self) -> u64 {
+        match self.mode() {
+            Mode::Once | Mode::Lines | Mode::Udp => 4_096,
+            Mode::Echo | Mode::Proxy => 256,
+            Mode::FanOut => 1_000,
         }
     }
 
@@ -77,6 +178,11 @@ impl Workload {
             Self::Once | Self::Lines | Self::UdpSingle => (64, 1),
             Self::LinesDeep => (64, 16),
             Self::Udp => (16, 8),
+            Self::Echo => (1, 2),
+            Self::Echo16 => (16, 2),
+            Self::Proxy => (1, 4),
+            Self::Proxy8 => (8, 4),
+            Self::FanOut => (1_000, 1),
         };
         LoadOptions { mode: self.mode(), clients, depth }
     }

@@ -14,14 +14,24 @@ fn every_builtin_server_answers_every_workload() {
         .expect("it starts");
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{stderr}");
-    let costs = stdout.split("**Exchanges a second").next().expect("a first table");
-    for server in ["floor: bare epoll", "halloo, the library", "tokio, one thread", "mio as in its examples"] {
-        let row = costs.lines().find(|line| line.starts_with(&format!("| {server} |")));
-        let row = row.unwrap_or_else(|| panic!("{server} has no row in\n{costs}"));
-        assert_eq!(row.matches(" ns, ").count(), 5, "a workload has no figure: {row}");
+    let tables: Vec<&str> = stdout.split("**").collect();
+    for (exchange, servers) in [
+        (
+            "an exchange",
+            &["floor: bare epoll", "halloo, the library", "tokio, one thread", "mio as in its examples"][..],
+        ),
+        ("a bulk exchange", &["floor: bare epoll", "halloo, the library", "tokio, one thread"]),
+    ] {
+        let title = format!("The server's processor time for {exchange}, as a ratio to the floor");
+        let costs = tables.iter().skip_while(|part| **part != title).nth(1).expect("a table with this title");
+        for server in servers {
+            let row = costs.lines().find(|line| line.starts_with(&format!("| {server} |")));
+            let row = row.unwrap_or_else(|| panic!("{server} has no row in\n{costs}"));
+            assert_eq!(row.matches(" ns, ").count(), 5, "a workload has no figure: {row}");
+        }
     }
     let svg = std::fs::read_to_string(chart).expect("the chart is there");
-    assert!(svg.starts_with("<svg ") && svg.contains(">udp-single</text>"), "{svg}");
+    assert!(svg.starts_with("<svg ") && svg.contains(">udp-single</text>") && svg.contains(">fan-out</text>"), "{svg}");
 }
 
 #[test]
@@ -38,10 +48,13 @@ fn instructions_and_code_lines_are_counted_for_every_workload() {
         let figures = |row: &str| -> Vec<f64> {
             row.split(" | ").filter_map(|cell| cell.trim_end_matches(" |").replace(',', "").parse().ok()).collect()
         };
-        let [instructions, lines] = [0, 1].map(|row| figures(rows[row]));
-        assert!(instructions.len() == 5 && lines.len() == 5, "a workload has no figure:\n{stdout}");
-        let is_plausible = |(instructions, lines): (&f64, &f64)| *lines > 0.0 && instructions > lines;
-        assert!(instructions.iter().zip(&lines).all(is_plausible), "{stdout}");
+        assert_eq!(rows.len(), 4, "a group has no table:\n{stdout}");
+        for group in rows.chunks(2) {
+            let [instructions, lines] = [0, 1].map(|row| figures(group[row]));
+            assert!(instructions.len() == 5 && lines.len() == 5, "a workload has no figure:\n{stdout}");
+            let is_plausible = |(instructions, lines): (&f64, &f64)| *lines > 0.0 && instructions > lines;
+            assert!(instructions.iter().zip(&lines).all(is_plausible), "{stdout}");
+        }
     }
 }
 

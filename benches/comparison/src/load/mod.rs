@@ -2,7 +2,9 @@
 //!
 //! A request follows each answer, so that the number in flight is constant until the end.
 
+mod bulk;
 mod datagrams;
+mod fan_out;
 mod lines;
 mod once;
 
@@ -14,6 +16,7 @@ use std::time::{Duration, Instant};
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::time::Timespec;
 
+use crate::byte_pattern::SLICE_BYTES;
 use crate::workload::{LoadOptions, Mode};
 
 /// A server without a response for this time has failed.
@@ -54,6 +57,8 @@ struct LoadState {
     /// True once the time is over.
     is_expired: bool,
     now: Instant,
+    /// What a client of a bulk workload reads into.
+    input: Vec<u8>,
     outcome: Outcome,
 }
 
@@ -78,7 +83,10 @@ impl LoadState {
     }
 
     fn register(&self, socket: impl AsFd, client: usize) -> io::Result<()> {
-        let interest = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
+        self.register_for(socket, client, EventFlags::IN | EventFlags::RDHUP | EventFlags::ET)
+    }
+
+    fn register_for(&self, socket: impl AsFd, client: usize, interest: EventFlags) -> io::Result<()> {
         Ok(epoll::add(&self.poll, socket, EventData::new_u64(client as u64), interest)?)
     }
 }
@@ -112,14 +120,19 @@ impl Load {
             stop_condition: StopCondition::Exchanges(0),
             is_expired: false,
             now: Instant::now(),
+            input: vec![0; SLICE_BYTES],
             outcome: Outcome::default(),
         };
         let mut clients: Vec<Box<dyn Client>> = Vec::with_capacity(options.clients);
+        let round = fan_out::Round::new(options.clients);
         for client in 0..options.clients {
             clients.push(match options.mode {
                 Mode::Once => Box::new(once::Once::new(address, client)),
                 Mode::Lines => Box::new(lines::Lines::open(address, client, options.depth, &state)?),
                 Mode::Udp => Box::new(datagrams::Datagrams::open(address, client, options.depth, &state)?),
+                Mode::Echo => Box::new(bulk::Echo::open(address, client, options.depth, &state)?),
+                Mode::Proxy => Box::new(bulk::Upload::open(address, client, options.depth, &state)?),
+                Mode::FanOut => Box::new(fan_out::FanOut::open(address, client, &round, &state)?),
             });
         }
         Ok(Self { clients, state })

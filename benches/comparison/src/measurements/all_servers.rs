@@ -2,11 +2,11 @@
 
 use crate::benchmark_run::{BenchmarkRun, Measurement};
 use crate::measurements::exchange_cost;
-use crate::report::chart::{Bar, Panel};
+use crate::report::chart::{Bar, Panel, PanelGroup};
 use crate::report::statistics::{Summary, percentile};
-use crate::report::table::{Table, thousands};
+use crate::report::table::{Table, UNSUPPORTED, thousands};
 use crate::servers::Server;
-use crate::workload::Workload;
+use crate::workload::{Group, Workload};
 
 /// One round of one server on one workload.
 #[derive(Clone, Debug)]
@@ -79,26 +79,47 @@ impl Comparison {
         Some((ratio, Summary::of(runs.iter().map(|run| run.cpu_nanos))?))
     }
 
-    /// A table with a row for each server and a column for each workload.
-    fn table(&self, bench: &BenchmarkRun, title: &str, cell: impl Fn(usize, usize, &[Round]) -> String) -> Table {
+    /// A table with a row for each server and a column for each workload of a group.
+    fn table(
+        &self,
+        bench: &BenchmarkRun,
+        title: &str,
+        group: Group,
+        cell: impl Fn(usize, usize, &[Round]) -> String,
+    ) -> Table {
         let mut table = Table::new(title, &["server"]);
-        table.header.extend(self.workloads.iter().map(|workload| workload.name().to_owned()));
+        let columns = || self.columns(group);
+        table.header.extend(columns().map(|column| self.workloads[column].name().to_owned()));
         for (index, server) in self.servers.iter().enumerate() {
             let mut row = vec![server.title().to_owned()];
-            let cells = self.cells.iter().enumerate();
-            row.extend(cells.map(|(workload, cells)| cells[index].cell(|runs| cell(workload, index, runs))));
-            table.rows.push(row);
+            row.extend(columns().map(|column| self.cells[column][index].cell(|runs| cell(column, index, runs))));
+            table.push_unless_empty(row);
         }
         bench.note_unavailable(&mut table);
         table
     }
 
-    pub(crate) fn cost_table(&self, bench: &BenchmarkRun) -> Table {
-        let title = "The server's processor time for an exchange, as a ratio to the floor";
-        let mut table = self.table(bench, title, |workload, server, _| {
-            let Some((ratio, nanos)) = self.ratio(workload, server) else { return "–".to_owned() };
+    /// The indices of the workloads of a group.
+    fn columns(&self, group: Group) -> impl Iterator<Item = usize> {
+        (0..self.workloads.len()).filter(move |column| self.workloads[*column].group() == group)
+    }
+
+    /// The tables of processor time, one for each group.
+    pub(crate) fn cost_tables(&self, bench: &BenchmarkRun) -> Vec<Table> {
+        bench.groups().map(|(group, _)| self.cost_table(bench, group)).collect()
+    }
+
+    fn cost_table(&self, bench: &BenchmarkRun, group: Group) -> Table {
+        let title = format!("The server's processor time for {}, as a ratio to the floor", group.exchange());
+        let mut table = self.table(bench, &title, group, |workload, server, _| {
+            let Some((ratio, nanos)) = self.ratio(workload, server) else { return UNSUPPORTED.to_owned() };
             let spread = if server == 0 { nanos.spread() } else { ratio.spread() };
-            format!("{:.2} ({} ns, {spread})", ratio.median, thousands(nanos.median))
+            let per_gigabyte = self.workloads[workload].exchange_bytes().map_or(String::new(), |bytes| {
+                #[expect(clippy::cast_precision_loss)]
+                let seconds = nanos.median / bytes as f64;
+                format!(" {seconds:.3} s/GB,")
+            });
+            format!("{:.2} ({} ns,{per_gigabyte} {spread})", ratio.median, thousands(nanos.median))
         });
         table.note(format!(
             "Rounds: {}; the median, and the spread around it. Server and clients share one core{}.",
@@ -106,32 +127,46 @@ impl Comparison {
             if bench.machine.is_batch { " as batch jobs" } else { "; without chrt they interrupt each other" }
         ));
         table.note(format!("{}.", bench.machine.describe()));
-        for (workload, cells) in self.workloads.iter().zip(&self.cells) {
-            for (server, cell) in self.servers.iter().zip(cells) {
-                let runs = cell.value().map(Vec::as_slice).unwrap_or_default();
-                let sum = |count: fn(&Round) -> u64| runs.iter().map(count).sum::<u64>();
-                let (resent, resets) = (sum(|run| run.resent), sum(|run| run.resets));
-                if resent > 0 {
-                    table.note(format!("{}, {}: {resent} datagrams were lost.", server.title(), workload.name()));
-                }
-                if resets > 0 {
-                    let reason = "does not read the question, so its connections end with a reset";
-                    table.note(format!("{} {reason}, {resets} here.", server.title()));
-                }
-            }
+        for column in self.columns(group) {
+            self.note_losses(&mut table, column);
         }
         table
     }
 
-    pub(crate) fn speed_table(&self, bench: &BenchmarkRun) -> Table {
-        let title = "Exchanges a second, and latency in microseconds (p50, p99)";
-        let mut table = self.table(bench, title, |_, _, runs| {
+    /// Adds a note for each server that lost datagrams or reset connections.
+    fn note_losses(&self, table: &mut Table, column: usize) {
+        let workload = self.workloads[column].name();
+        for (server, cell) in self.servers.iter().zip(&self.cells[column]) {
+            let runs = cell.value().map(Vec::as_slice).unwrap_or_default();
+            let sum = |count: fn(&Round) -> u64| runs.iter().map(count).sum::<u64>();
+            let (resent, resets) = (sum(|run| run.resent), sum(|run| run.resets));
+            if resent > 0 {
+                table.note(format!("{}, {workload}: {resent} datagrams were lost.", server.title()));
+            }
+            if resets > 0 {
+                let reason = "does not read the question, so its connections end with a reset";
+                table.note(format!("{} {reason}, {resets} here.", server.title()));
+            }
+        }
+    }
+
+    /// The tables of throughput and latency, one for each group.
+    pub(crate) fn speed_tables(&self, bench: &BenchmarkRun) -> Vec<Table> {
+        bench.groups().map(|(group, _)| self.speed_table(bench, group)).collect()
+    }
+
+    fn speed_table(&self, bench: &BenchmarkRun, group: Group) -> Table {
+        let title = match group {
+            Group::Small => "Exchanges a second, and latency in microseconds (p50, p99)",
+            Group::Bulk => "Bulk exchanges a second, and latency in microseconds (p50, p99)",
+        };
+        let mut table = self.table(bench, title, group, |_, _, runs| {
             let median = |figure: fn(&Speed) -> f64| {
                 Summary::of(runs.iter().filter_map(|run| run.speed.as_ref().map(figure))).map(|summary| summary.median)
             };
             let (speed, p50, p99) =
                 (median(|run| run.exchanges_per_second), median(|run| run.p50_micros), median(|run| run.p99_micros));
-            let (Some(speed), Some(p50), Some(p99)) = (speed, p50, p99) else { return "–".to_owned() };
+            let (Some(speed), Some(p50), Some(p99)) = (speed, p50, p99) else { return UNSUPPORTED.to_owned() };
             format!("{} ({}, {})", thousands(speed), thousands(p50), thousands(p99))
         });
         table.note(match bench.machine.cores() {
@@ -143,18 +178,25 @@ impl Comparison {
         table
     }
 
-    /// The figures of the first table for the chart.
-    pub(crate) fn panels(&self) -> Vec<Panel> {
-        let panel = |(index, workload): (usize, &Workload)| {
-            let bars = self.servers.iter().enumerate().map(|(server, name)| Bar {
-                label: name.title(),
-                is_own: matches!(name, Server::Library | Server::Binary),
-                ratio: self.ratio(index, server).map(|(ratio, _)| ratio),
-                missing: self.cells[index][server].cell(|_| String::new()),
-            });
-            let floor = self.ratio(index, 0).map_or(0.0, |(_, nanos)| nanos.median);
-            Panel { title: workload.name(), floor_nanos: floor, bars: bars.collect() }
+    /// The figures of the first tables for the chart.
+    pub(crate) fn panels(&self, bench: &BenchmarkRun) -> Vec<PanelGroup> {
+        let panel_group = |(group, _): (Group, _)| PanelGroup {
+            title: group.chart_title().to_owned(),
+            panels: self.columns(group).map(|column| self.panel(column)).collect(),
         };
-        self.workloads.iter().enumerate().map(panel).collect()
+        bench.groups().map(panel_group).collect()
+    }
+
+    fn panel(&self, column: usize) -> Panel {
+        let servers = self.servers.iter().zip(&self.cells[column]).enumerate();
+        let bars = servers.filter(|(_, (_, cell))| !matches!(cell, Measurement::Unsupported));
+        let bars = bars.map(|(index, (server, cell))| Bar {
+            label: server.title(),
+            is_own: matches!(server, Server::Library | Server::Binary),
+            ratio: self.ratio(column, index).map(|(ratio, _)| ratio),
+            missing: cell.cell(|_| String::new()),
+        });
+        let floor = self.ratio(column, 0).map_or(0.0, |(_, nanos)| nanos.median);
+        Panel { title: self.workloads[column].name(), floor_nanos: floor, bars: bars.collect() }
     }
 }

@@ -34,7 +34,7 @@ pub(crate) fn speed(
     options: LoadOptions,
     duration: Duration,
 ) -> io::Result<Option<Outcome>> {
-    if !machine.pin_to_client_core()? {
+    if !machine.pin_to_client_core(process.backend_pid())? {
         return Ok(None);
     }
     let mut load = Load::open(process.address, options)?;

@@ -10,7 +10,7 @@ use crate::measurements::idle_connections::{self, IdleConnections};
 use crate::report::table::{Table, thousands};
 use crate::servers::process::{ServerProcess, parse_address};
 use crate::servers::{Server, build};
-use crate::workload::{Mode, Workload};
+use crate::workload::{Group, Mode, Workload};
 
 /// Exchanges of the shorter and the longer run. Their difference leaves out the allocations of a start.
 const EXCHANGES: [u64; 2] = [2_000, 12_000];
@@ -32,7 +32,7 @@ pub(crate) fn allocations(bench: &BenchmarkRun) -> Table {
     let mut row = vec![Server::Library.title().to_owned()];
     show_progress("allocations");
     let program = build("allocations").map_err(io::Error::other);
-    for workload in &bench.workloads {
+    for workload in bench.workloads.iter().filter(|workload| workload.group() == Group::Small) {
         table.header.push(workload.name().to_owned());
         let counts = program.as_ref().map_err(|error| io::Error::other(error.to_string())).and_then(|program| {
             let [few, many] = EXCHANGES;
@@ -109,7 +109,8 @@ pub(crate) fn table(bench: &BenchmarkRun, idle: &[(Server, Measurement<IdleCost>
     let mut table = Table::new("An idle connection that has exchanged one line", &header);
     for (server, cost) in idle {
         let bytes = cost.cell(|cost| thousands(cost.bytes));
-        table.rows.push(vec![server.title().to_owned(), bytes, cost.cell(|cost| thousands(cost.cpu_nanos))]);
+        let nanos = cost.cell(|cost| thousands(cost.cpu_nanos));
+        table.push_unless_empty(vec![server.title().to_owned(), bytes, nanos]);
     }
     let high = CONNECTIONS[1].min(idle_connections::connections_max(bench.fd_limit));
     table.note(format!(

@@ -22,20 +22,16 @@ use crate::report::chart;
 pub(crate) fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
     show_progress("building the servers");
     let bench = BenchmarkRun::prepare(arguments)?;
-    let mut tables = Vec::new();
+    let (mut tables, mut panel_groups) = (Vec::new(), Vec::new());
     for part in arguments.chosen_parts() {
         match part {
             Part::Cost => {
                 let comparison = all_servers::measure(&bench);
-                tables.push(comparison.cost_table(&bench));
-                tables.push(comparison.speed_table(&bench));
-                if let Some(path) = &arguments.svg
-                    && let Err(error) = std::fs::write(path, chart::svg(&comparison.panels()))
-                {
-                    bench.record_failure(format!("the chart in {}: {error}", path.display()));
-                }
+                tables.extend(comparison.cost_tables(&bench));
+                tables.extend(comparison.speed_tables(&bench));
+                panel_groups.extend(comparison.panels(&bench));
             }
-            Part::Calls => tables.push(system_calls::measure(&bench)),
+            Part::Calls => tables.extend(system_calls::measure(&bench)),
             Part::Instructions => tables.extend(instructions::measure(&bench)),
             Part::Memory => {
                 tables.push(memory::allocations(&bench));
@@ -49,6 +45,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
             ]),
             Part::Startup => tables.push(startup::measure(&bench, arguments.build_times)),
         }
+    }
+    if let Some(path) = &arguments.svg
+        && let Err(error) = std::fs::write(path, chart::svg(&panel_groups))
+    {
+        bench.record_failure(format!("the chart in {}: {error}", path.display()));
     }
     clear_progress();
     let mut output = io::stdout().lock();

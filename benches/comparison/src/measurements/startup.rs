@@ -29,7 +29,7 @@ pub(crate) fn measure(bench: &BenchmarkRun, build_times: bool) -> Table {
                     format!("{:.1} ({:.1}..{:.1})", summary.median, summary.min, summary.max)
                 }),
         };
-        table.rows.push(vec![server.title().to_owned(), cell]);
+        table.push_unless_empty(vec![server.title().to_owned(), cell]);
     }
     table.note(format!("Median of {STARTS} starts, with the minimum and the maximum."));
     if bench.environment.unavailable_reason(Server::Binary).is_none() {

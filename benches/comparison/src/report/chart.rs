@@ -3,6 +3,13 @@
 use std::fmt::Write;
 
 use crate::report::statistics::Summary;
+use crate::report::table::thousands;
+
+/// Workloads below a common title.
+pub(crate) struct PanelGroup {
+    pub(crate) title: String,
+    pub(crate) panels: Vec<Panel>,
+}
 
 /// One workload.
 pub(crate) struct Panel {
@@ -28,7 +35,8 @@ const BAR_WIDTH: f64 = 210.0;
 const ROW_HEIGHT: f64 = 20.0;
 const HEADER_HEIGHT: f64 = 34.0;
 const MARGIN: f64 = 16.0;
-const TITLE_HEIGHT: f64 = 44.0;
+const TITLE_HEIGHT: f64 = 52.0;
+const GROUP_TITLE_HEIGHT: f64 = 14.0;
 /// A longer bar is drawn cut, beside its figure.
 const RATIO_MAX: f64 = 2.5;
 
@@ -41,37 +49,45 @@ const STYLE: &str = "\
     text{font:12px system-ui,-apple-system,'Segoe UI',sans-serif}.title{font-weight:600;font-size:14px}.bold{font-weight:600}\
     .cut{fill:#fff}@media(prefers-color-scheme:dark){.cut{fill:#0d1117}}";
 
-/// Draws all panels.
-pub(crate) fn svg(panels: &[Panel]) -> String {
-    let rows = panels.iter().map(|panel| panel.bars.len()).max().unwrap_or(0);
+/// Draws all groups, one below the other.
+pub(crate) fn svg(groups: &[PanelGroup]) -> String {
+    let mut body = String::new();
+    let mut top = TITLE_HEIGHT;
+    for group in groups {
+        text(&mut body, "faint", MARGIN, top, &group.title);
+        top += GROUP_TITLE_HEIGHT;
+        for line in group.panels.chunks(COLUMNS) {
+            let mut left = MARGIN;
+            for panel in line {
+                draw(&mut body, panel, left, top);
+                left += PANEL_WIDTH;
+            }
+            let rows = line.iter().map(|panel| panel.bars.len()).max().unwrap_or(0);
+            #[expect(clippy::cast_precision_loss)]
+            let bars_height = rows as f64 * ROW_HEIGHT;
+            top += HEADER_HEIGHT + bars_height + MARGIN;
+        }
+        top += MARGIN;
+    }
     #[expect(clippy::cast_precision_loss)]
-    let (panel_height, lines) =
-        (HEADER_HEIGHT + rows as f64 * ROW_HEIGHT + MARGIN, panels.len().div_ceil(COLUMNS) as f64);
-    #[expect(clippy::cast_precision_loss)]
-    let (width, height) = (COLUMNS as f64 * PANEL_WIDTH + MARGIN, TITLE_HEIGHT + lines * panel_height);
+    let width = COLUMNS as f64 * PANEL_WIDTH + MARGIN;
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" role=\"img\">\n\
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {top}\" role=\"img\">\n\
          <title>Processor time of a server for an exchange, as a ratio to a bare epoll loop</title>\n\
          <style>{STYLE}</style>\n\
          <rect class=\"ground\" x=\"0.5\" y=\"0.5\" width=\"{}\" height=\"{}\" rx=\"6\"/>\n",
         width - 1.0,
-        height - 1.0
+        top - 1.0
     );
     text(&mut svg, "text title", MARGIN, 26.0, "The server's processor time for an exchange; less is better");
-    for (index, panel) in panels.iter().enumerate() {
-        #[expect(clippy::cast_precision_loss)]
-        let (column, line) = ((index % COLUMNS) as f64, (index / COLUMNS) as f64);
-        draw(&mut svg, panel, MARGIN + column * PANEL_WIDTH, TITLE_HEIGHT + line * panel_height);
-    }
-    svg.push_str("</svg>\n");
-    svg
+    svg + &body + "</svg>\n"
 }
 
 fn draw(svg: &mut String, panel: &Panel, left: f64, top: f64) {
     text(svg, "text title", left, top + 14.0, panel.title);
     let zero = left + LABEL_WIDTH;
     let length = |ratio: f64| ratio.min(RATIO_MAX) / RATIO_MAX * BAR_WIDTH;
-    text(svg, "faint", zero, top + 14.0, &format!("1.00 = {:.0} ns", panel.floor_nanos));
+    text(svg, "faint", zero, top + 14.0, &format!("1.00 = {} ns", thousands(panel.floor_nanos)));
     let mut y = top + HEADER_HEIGHT - 10.0;
     let first = y;
     for bar in &panel.bars {
@@ -128,10 +144,12 @@ mod tests {
                 bar("missing", None),
             ],
         };
-        let svg = svg(&[panel("once"), panel("lines"), panel("udp")]);
+        let group = |title: &str, panels| PanelGroup { title: title.to_owned(), panels };
+        let small = group("Small", vec![panel("once"), panel("lines"), panel("udp")]);
+        let svg = svg(&[small, group("Bulk", vec![panel("echo")])]);
         let document = roxmltree::Document::parse(&svg).expect("it is XML");
         let texts: Vec<&str> = document.descendants().filter_map(|node| node.text()).collect();
-        for expected in ["once", "udp", "a <b> & c", "1.25", "9.50", "absent", "1.00 = 4321 ns"] {
+        for expected in ["once", "udp", "a <b> & c", "1.25", "9.50", "absent", "1.00 = 4,321 ns", "Bulk", "echo"] {
             assert!(texts.contains(&expected), "{expected} in {texts:?}");
         }
         let right = |node: &roxmltree::Node<'_, '_>| {

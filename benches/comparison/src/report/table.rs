@@ -1,5 +1,8 @@
 //! Tables for a terminal and for a README.
 
+/// The cell of a server that cannot do this.
+pub(crate) const UNSUPPORTED: &str = "–";
+
 /// A table with a title above and notes below.
 pub(crate) struct Table {
     pub(crate) title: String,
@@ -12,6 +15,13 @@ impl Table {
     pub(crate) fn new(title: &str, header: &[&str]) -> Self {
         let header = header.iter().map(|&cell| cell.to_owned()).collect();
         Self { title: title.to_owned(), header, rows: Vec::new(), notes: Vec::new() }
+    }
+
+    /// Adds a row, unless the server can do nothing of what the table shows.
+    pub(crate) fn push_unless_empty(&mut self, row: Vec<String>) {
+        if row.iter().skip(1).any(|cell| cell != UNSUPPORTED) {
+            self.rows.push(row);
+        }
     }
 
     /// Adds a line below the table, unless it is there already.
@@ -87,6 +97,14 @@ mod tests {
     fn columns_are_aligned() {
         let expected = "Ages\n  name        years\n  Ann             7\n  Methuselah    969\n  by hearsay\n";
         assert_eq!(table().text(), expected);
+    }
+
+    #[test]
+    fn a_server_that_can_do_nothing_has_no_row() {
+        let mut table = table();
+        table.push_unless_empty(vec!["Eve".into(), UNSUPPORTED.into()]);
+        table.push_unless_empty(vec!["Eva".into(), "absent".into()]);
+        assert_eq!(table.rows.len(), 3);
     }
 
     #[test]

@@ -55,24 +55,54 @@ pub(crate) fn find_nginx() -> Availability<String> {
 }
 
 /// Starts nginx in one process. nginx cannot choose a port itself, and cannot answer lines.
-pub(crate) fn start_nginx(folder: &Path, preamble: &str, mode: Mode) -> io::Result<Option<ServerProcess>> {
-    let (address, listen_options, answer) = match mode {
-        Mode::Once => (TcpListener::bind("127.0.0.1:0")?.local_addr()?, "backlog=4096", "Hello, TCP Client!"),
-        Mode::Udp => (UdpSocket::bind("127.0.0.1:0")?.local_addr()?, "udp", "Hello, UDP Client!"),
-        Mode::Lines => return Ok(None),
+pub(crate) fn start_nginx(
+    folder: &Path,
+    preamble: &str,
+    mode: Mode,
+    target: Option<SocketAddr>,
+) -> io::Result<Option<ServerProcess>> {
+    let (address, listen_options, action) = match mode {
+        Mode::Once => (free_tcp_address()?, "backlog=4096", "return \"Hello, TCP Client!\"".to_owned()),
+        Mode::Udp => (UdpSocket::bind("127.0.0.1:0")?.local_addr()?, "udp", "return \"Hello, UDP Client!\"".to_owned()),
+        Mode::Lines | Mode::Echo | Mode::Proxy | Mode::FanOut => {
+            let Some(target) = target else { return Ok(None) };
+            (free_tcp_address()?, "", format!("proxy_pass {target}"))
+        }
     };
     let file = folder.join("nginx.conf");
-    fs::write(&file, configuration(preamble, address, listen_options, answer))?;
+    let configuration = format!(
+        "{preamble}daemon off;\nmaster_process off;\npid nginx.pid;\nevents {{ worker_connections 8192; }}\n\
+         stream {{ server {{ listen {address} {listen_options}; {action}; }} }}\n"
+    );
+    fs::write(&file, configuration)?;
     let mut command = Command::new("nginx");
     command.arg("-p").arg(folder).arg("-c").arg(&file).arg("-e").arg(folder.join("nginx.log"));
     ServerProcess::start_at(command, address, mode).map(Some)
 }
 
-fn configuration(preamble: &str, address: SocketAddr, listen_options: &str, answer: &str) -> String {
-    format!(
-        "{preamble}daemon off;\nmaster_process off;\npid nginx.pid;\nevents {{ worker_connections 8192; }}\n\
-         stream {{ server {{ listen {address} {listen_options}; return \"{answer}\"; }} }}\n"
-    )
+/// An address that was free a moment ago.
+fn free_tcp_address() -> io::Result<SocketAddr> {
+    TcpListener::bind("127.0.0.1:0")?.local_addr()
+}
+
+/// An HAProxy.
+pub(crate) fn find_haproxy() -> Availability<()> {
+    let mut command = Command::new("haproxy");
+    is_success(command.arg("-v")).then_some(()).ok_or_else(|| "no haproxy on PATH".to_owned())
+}
+
+/// Starts HAProxy with one thread, as a TCP proxy. HAProxy cannot choose a port itself.
+pub(crate) fn start_haproxy(folder: &Path, target: SocketAddr) -> io::Result<ServerProcess> {
+    let (address, file) = (free_tcp_address()?, folder.join("haproxy.cfg"));
+    let configuration = format!(
+        "global\n    nbthread 1\n    maxconn 1000\n\
+         defaults\n    mode tcp\n    timeout connect 2s\n    timeout client 60s\n    timeout server 60s\n\
+         listen proxy\n    bind {address}\n    server backend {target}\n"
+    );
+    fs::write(&file, configuration)?;
+    let mut command = Command::new("haproxy");
+    command.arg("-db").arg("-q").arg("-f").arg(&file);
+    ServerProcess::start_at(command, address, Mode::Proxy)
 }
 
 fn is_success(command: &mut Command) -> bool {

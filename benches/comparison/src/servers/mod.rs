@@ -5,6 +5,7 @@ pub(crate) mod foreign;
 pub(crate) mod process;
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -32,11 +33,12 @@ pub(crate) enum Server {
     Tokio,
     Mio,
     Nginx,
+    Haproxy,
     Asyncio,
 }
 
 impl Server {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Floor,
         Self::Library,
         Self::Binary,
@@ -45,6 +47,7 @@ impl Server {
         Self::Tokio,
         Self::Mio,
         Self::Nginx,
+        Self::Haproxy,
         Self::Asyncio,
     ];
 
@@ -58,7 +61,8 @@ impl Server {
             Self::Libuv => "libuv",
             Self::Tokio => "tokio, one thread",
             Self::Mio => "mio as in its examples",
-            Self::Nginx => "nginx, stream return",
+            Self::Nginx => "nginx, stream module",
+            Self::Haproxy => "HAProxy, one thread",
             Self::Asyncio => "Python asyncio",
         }
     }
@@ -73,6 +77,7 @@ pub(crate) struct Environment {
     other_binary: Availability<PathBuf>,
     libuv: Availability<PathBuf>,
     nginx: Availability<String>,
+    haproxy: Availability<()>,
     asyncio: Availability<()>,
 }
 
@@ -88,6 +93,7 @@ impl Environment {
             other_binary: other_program.ok_or_else(|| not_chosen.into()),
             libuv: if is_chosen(Server::Libuv) { foreign::find_libuv(folder.path()) } else { Err(not_chosen.into()) },
             nginx: if is_chosen(Server::Nginx) { foreign::find_nginx() } else { Err(not_chosen.into()) },
+            haproxy: if is_chosen(Server::Haproxy) { foreign::find_haproxy() } else { Err(not_chosen.into()) },
             asyncio: if is_chosen(Server::Asyncio) { foreign::find_asyncio() } else { Err(not_chosen.into()) },
             folder,
         })
@@ -101,52 +107,91 @@ impl Environment {
             Server::OtherBinary => self.other_binary.as_ref().err(),
             Server::Libuv => self.libuv.as_ref().err(),
             Server::Nginx => self.nginx.as_ref().err(),
+            Server::Haproxy => self.haproxy.as_ref().err(),
             Server::Asyncio => self.asyncio.as_ref().err(),
         };
         reason.map(String::as_str)
     }
 
-    /// Starts a server; `None` if it cannot do this.
+    /// Starts a server, and the backend of a proxy; `None` if it cannot do this.
     pub(crate) fn start(&self, server: Server, mode: Mode) -> io::Result<Option<ServerProcess>> {
-        if server == Server::Nginx {
-            return foreign::start_nginx(self.folder.path(), self.nginx.as_ref().map_err(unavailable)?, mode);
+        self.start_wrapped(server, mode, |command| command)
+    }
+
+    /// The same with a change of the command of a server that prints its address.
+    pub(crate) fn start_wrapped(
+        &self,
+        server: Server,
+        mode: Mode,
+        wrap: impl FnOnce(Command) -> Command,
+    ) -> io::Result<Option<ServerProcess>> {
+        if mode != Mode::Proxy {
+            return self.start_server(server, mode, None, wrap);
         }
-        self.command(server, mode)?.map(ServerProcess::start).transpose()
+        let mut command = Command::new(&self.executable);
+        command.arg("backend");
+        let backend = ServerProcess::start(command)?;
+        let proxy = self.start_server(server, mode, Some(backend.address), wrap)?;
+        Ok(proxy.map(|proxy| proxy.with_backend(backend)))
+    }
+
+    fn start_server(
+        &self,
+        server: Server,
+        mode: Mode,
+        target: Option<SocketAddr>,
+        wrap: impl FnOnce(Command) -> Command,
+    ) -> io::Result<Option<ServerProcess>> {
+        match server {
+            Server::Nginx => {
+                let preamble = self.nginx.as_ref().map_err(unavailable)?;
+                foreign::start_nginx(self.folder.path(), preamble, mode, target)
+            }
+            Server::Haproxy => target.map(|target| foreign::start_haproxy(self.folder.path(), target)).transpose(),
+            _ => {
+                let command = self.command(server, mode, target)?;
+                command.map(|command| ServerProcess::start(wrap(command))).transpose()
+            }
+        }
     }
 
     /// The command of a server that prints its address; `None` if it cannot do this.
-    pub(crate) fn command(&self, server: Server, mode: Mode) -> io::Result<Option<Command>> {
+    fn command(&self, server: Server, mode: Mode, target: Option<SocketAddr>) -> io::Result<Option<Command>> {
         let command = match server {
-            Server::Floor => self.builtin(Builtin::Floor, mode),
-            Server::Library => self.builtin(Builtin::Library, mode),
-            Server::Tokio => self.builtin(Builtin::Tokio, mode),
-            Server::Mio => self.builtin(Builtin::Mio, mode),
+            Server::Floor => self.builtin(Builtin::Floor, mode, target),
+            Server::Library => self.builtin(Builtin::Library, mode, target),
+            Server::Tokio => self.builtin(Builtin::Tokio, mode, target),
+            Server::Mio if mode.is_bulk() => return Ok(None),
+            Server::Mio => self.builtin(Builtin::Mio, mode, target),
             Server::Binary | Server::OtherBinary => {
                 let (protocol, server_mode) = match mode {
                     Mode::Once => ("--tcp", "greet"),
                     Mode::Lines => ("--tcp", "line"),
                     Mode::Udp => ("--udp", "greet"),
+                    Mode::Echo => ("--tcp", "echo"),
+                    Mode::Proxy | Mode::FanOut => return Ok(None),
                 };
                 let program = if server == Server::Binary { &self.binary } else { &self.other_binary };
                 let mut command = Command::new(program.as_ref().map_err(unavailable)?);
                 command.args([protocol, "127.0.0.1:0", "--mode", server_mode, "--events", "off", "-q"]);
                 command
             }
+            Server::Libuv | Server::Asyncio if matches!(mode, Mode::Proxy | Mode::FanOut) => return Ok(None),
             Server::Libuv => {
                 let mut command = Command::new(self.libuv.as_ref().map_err(unavailable)?);
                 command.arg(mode.name());
                 command
             }
             Server::Asyncio => foreign::asyncio_command(mode),
-            Server::Nginx => return Ok(None),
+            Server::Nginx | Server::Haproxy => return Ok(None),
         };
         Ok(Some(command))
     }
 
-    fn builtin(&self, server: Builtin, mode: Mode) -> Command {
+    fn builtin(&self, server: Builtin, mode: Mode, target: Option<SocketAddr>) -> Command {
         let name = server.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
         let mut command = Command::new(&self.executable);
-        command.args(["serve", &name, mode.name()]);
+        command.args(["serve", &name, mode.name()]).args(target.map(|target| target.to_string()));
         command
     }
 

@@ -14,6 +14,8 @@ const STARTUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// A running server, killed when it is dropped.
 pub(crate) struct ServerProcess {
     child: Child,
+    /// What a proxy forwards to.
+    backend: Option<Box<Self>>,
     pub(crate) address: SocketAddr,
     pub(crate) startup_time: Duration,
 }
@@ -28,7 +30,8 @@ impl ServerProcess {
         let read_result = BufReader::new(output).read_line(&mut line);
         let startup_time = start.elapsed();
         // From here on the child is killed on an error.
-        let mut process = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), startup_time };
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut process = Self { child, backend: None, address, startup_time };
         read_result?;
         process.address =
             parse_address(&line).ok_or_else(|| io::Error::other(format!("no address in the first line {line:?}")))?;
@@ -39,7 +42,7 @@ impl ServerProcess {
     pub(crate) fn start_at(mut command: Command, address: SocketAddr, mode: Mode) -> io::Result<Self> {
         let start = Instant::now();
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        let mut process = Self { child, address, startup_time: Duration::ZERO };
+        let mut process = Self { child, backend: None, address, startup_time: Duration::ZERO };
         while !is_ready(address, mode) {
             if start.elapsed() > STARTUP_TIMEOUT || process.child.try_wait()?.is_some() {
                 return Err(io::Error::other("the server does not start"));
@@ -48,6 +51,17 @@ impl ServerProcess {
         }
         process.startup_time = start.elapsed();
         Ok(process)
+    }
+
+    /// Adds the server behind a proxy, which ends with it.
+    pub(crate) fn with_backend(mut self, backend: Self) -> Self {
+        self.backend = Some(Box::new(backend));
+        self
+    }
+
+    /// The process id of the server behind a proxy.
+    pub(crate) fn backend_pid(&self) -> Option<u32> {
+        self.backend.as_ref().map(|backend| backend.pid())
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -5,34 +5,36 @@ use crate::load::{Load, StopCondition};
 use crate::measurements::counts::callgrind::{self, CodeCost};
 use crate::report::table::{Table, thousands};
 use crate::servers::Server;
-use crate::servers::process::ServerProcess;
-use crate::workload::Workload;
+use crate::workload::{Group, Workload};
 
-const EXCHANGES: u64 = 4_096;
+/// The tables of the floor and halloo: instructions and lines of code, for each group of workloads.
+pub(crate) fn measure(bench: &BenchmarkRun) -> Vec<Table> {
+    bench.groups().flat_map(|(group, workloads)| measure_group(bench, group, &workloads)).collect()
+}
 
-/// The tables of the floor and halloo on all workloads: instructions, lines of code.
-pub(crate) fn measure(bench: &BenchmarkRun) -> [Table; 2] {
+fn measure_group(bench: &BenchmarkRun, group: Group, workloads: &[Workload]) -> [Table; 2] {
     let is_installed = callgrind::is_installed();
     let servers: Vec<Server> =
         bench.servers.iter().copied().filter(|server| is_installed && is_counted(*server)).collect();
-    let count_row = |server| bench.workloads.iter().map(|workload| count(bench, server, *workload)).collect();
+    let count_row = |server| workloads.iter().map(|workload| count(bench, server, *workload)).collect();
     let costs: Vec<Vec<Measurement<CodeCost>>> = servers.iter().copied().map(count_row).collect();
-    let table = |title: &str, cell: fn(&CodeCost) -> String| {
-        let mut table = Table::new(title, &["server"]);
-        table.header.extend(bench.workloads.iter().map(|workload| workload.name().to_owned()));
+    let table = |title: String, cell: fn(&CodeCost) -> String| {
+        let mut table = Table::new(&title, &["server"]);
+        table.header.extend(workloads.iter().map(|workload| workload.name().to_owned()));
         for (server, costs) in servers.iter().zip(&costs) {
             let cells = costs.iter().map(|cost| cost.cell(cell));
-            table.rows.push(std::iter::once(server.title().to_owned()).chain(cells).collect());
+            table.push_unless_empty(std::iter::once(server.title().to_owned()).chain(cells).collect());
         }
-        table.note(if is_installed {
-            format!("Counted by callgrind over {EXCHANGES} exchanges of a warm server.")
-        } else {
-            "Not counted: valgrind is not installed.".to_owned()
+        table.note(match group {
+            _ if !is_installed => "Not counted: valgrind is not installed.".to_owned(),
+            Group::Small => "Counted by callgrind over 4096 exchanges of a warm server.".to_owned(),
+            Group::Bulk => "Counted by callgrind: for a MiB, or for a delivery of 64 KiB.".to_owned(),
         });
         table
     };
-    let instructions = table("User instructions for an exchange", |cost| thousands(cost.instructions));
-    let mut lines = table("Lines of code for an exchange, of 64 bytes", |cost| format!("{:.1}", cost.lines));
+    let exchange = group.exchange();
+    let instructions = table(format!("User instructions for {exchange}"), |cost| thousands(cost.instructions));
+    let mut lines = table(format!("Lines of code for {exchange}, of 64 bytes"), |cost| format!("{:.1}", cost.lines));
     lines.note("A line that runs several times in an exchange counts once; one that `n` exchanges share counts 1/n.");
     [instructions, lines]
 }
@@ -51,15 +53,14 @@ fn count(bench: &BenchmarkRun, server: Server, workload: Workload) -> Measuremen
             return Measurement::Failed;
         }
     };
-    let start = || {
-        let command = bench.environment.command(server, workload.mode())?;
-        command.map(|command| ServerProcess::start(callgrind::wrap(&command, folder.path()))).transpose()
-    };
+    let start =
+        || bench.environment.start_wrapped(server, workload.mode(), |command| callgrind::wrap(&command, folder.path()));
     bench.measure_started(server, &label, start, |process| {
+        let exchanges = workload.counted_exchanges();
         let mut load = Load::open(process.address, workload.load_options())?;
-        load.run(StopCondition::Exchanges(EXCHANGES))?;
+        load.run(StopCondition::Exchanges(exchanges))?;
         callgrind::zero(process.pid())?;
-        load.run(StopCondition::Exchanges(EXCHANGES))?;
-        callgrind::cost_since_zero(process.pid(), folder.path(), EXCHANGES)
+        let outcome = load.run(StopCondition::Exchanges(exchanges))?;
+        callgrind::cost_since_zero(process.pid(), folder.path(), outcome.exchanges)
     })
 }

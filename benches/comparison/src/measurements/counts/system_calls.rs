@@ -11,47 +11,46 @@ use crate::benchmark_run::{BenchmarkRun, Measurement};
 use crate::load::{Load, StopCondition};
 use crate::report::table::Table;
 use crate::servers::process::ServerProcess;
-use crate::workload::LoadOptions;
+use crate::workload::{Group, Workload};
 
-const EXCHANGES: u64 = 2048;
-
-/// The table of all servers on all workloads.
-pub(crate) fn measure(bench: &BenchmarkRun) -> Table {
-    let mut table = Table::new("System calls for an exchange", &["server"]);
-    table.header.extend(bench.workloads.iter().map(|workload| workload.name().to_owned()));
+/// A table for each group of workloads.
+pub(crate) fn measure(bench: &BenchmarkRun) -> Vec<Table> {
     let has_strace = Command::new("strace").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
-    table.note(if has_strace {
-        format!(
-            "Counted by strace over {EXCHANGES} exchanges, on one core: one wake-up finds the questions of all clients."
-        )
-    } else {
-        "Not counted: strace is not installed.".to_owned()
-    });
+    bench.groups().map(|(group, workloads)| measure_group(bench, group, &workloads, has_strace)).collect()
+}
+
+fn measure_group(bench: &BenchmarkRun, group: Group, workloads: &[Workload], has_strace: bool) -> Table {
+    let mut table = Table::new(&format!("System calls for {}", group.exchange()), &["server"]);
+    table.header.extend(workloads.iter().map(|workload| workload.name().to_owned()));
     for server in &bench.servers {
         let mut row = vec![server.title().to_owned()];
-        for workload in &bench.workloads {
+        for workload in workloads {
             let label = format!("system calls, {}", workload.name());
-            let count =
-                || bench.measure(*server, workload.mode(), &label, |process| count(process, workload.load_options()));
+            let count = || bench.measure(*server, workload.mode(), &label, |process| count(process, *workload));
             let measurement = if has_strace { count() } else { Measurement::Unsupported };
             row.push(measurement.cell(|calls| format!("{calls:.2}")));
         }
-        table.rows.push(row);
+        table.push_unless_empty(row);
     }
-    table.note(format!(
-        "Counted by strace over {EXCHANGES} exchanges, on one core: one wake-up finds the questions of all clients."
-    ));
+    table.note(match group {
+        _ if !has_strace => "Not counted: strace is not installed.".to_owned(),
+        Group::Small => "Counted by strace over 4096 exchanges, on one core: one wake-up finds the questions of all \
+                         clients."
+            .to_owned(),
+        Group::Bulk => "Counted by strace on one core: for a MiB, or for a delivery of 64 KiB.".to_owned(),
+    });
     bench.note_unavailable(&mut table);
     table
 }
 
-fn count(process: &ServerProcess, options: LoadOptions) -> io::Result<f64> {
-    let mut load = Load::open(process.address, options)?;
-    load.run(StopCondition::Exchanges(EXCHANGES / 4))?;
+fn count(process: &ServerProcess, workload: Workload) -> io::Result<f64> {
+    let exchanges = workload.counted_exchanges();
+    let mut load = Load::open(process.address, workload.load_options())?;
+    load.run(StopCondition::Exchanges(exchanges / 4))?;
     let strace = Strace::attach(process.pid())?;
-    load.run(StopCondition::Exchanges(EXCHANGES))?;
+    let outcome = load.run(StopCondition::Exchanges(exchanges))?;
     #[expect(clippy::cast_precision_loss)]
-    let calls = strace.finish()? as f64 / EXCHANGES as f64;
+    let calls = strace.finish()? as f64 / outcome.exchanges as f64;
     Ok(calls)
 }
 

@@ -21,8 +21,8 @@ const LISTENER: u64 = u64::MAX;
 
 pub(super) fn run(mode: Mode) -> Result<(), Box<dyn Error>> {
     match mode {
-        Mode::Once | Mode::Lines => serve_tcp(mode),
         Mode::Udp => serve_udp(),
+        _ => serve_tcp(mode),
     }
 }
 
@@ -51,7 +51,7 @@ fn serve_tcp(mode: Mode) -> Result<(), Box<dyn Error>> {
             let Some(connection) = &connections[slot] else { continue };
             let is_open = match mode {
                 Mode::Lines => respond_to_lines(connection, &mut buffer, &responses),
-                Mode::Once | Mode::Udp => respond_once(connection, &mut buffer),
+                _ => respond_once(connection, &mut buffer),
             };
             if !is_open {
                 connections[slot] = None;

@@ -3,6 +3,7 @@
 //! Each listens on a free port of 127.0.0.1, prints its address in one line, and serves until killed.
 
 pub(crate) mod bare_epoll;
+pub(crate) mod bulk;
 pub(crate) mod on_halloo;
 pub(crate) mod on_mio;
 pub(crate) mod on_tokio;
@@ -30,7 +31,10 @@ pub(crate) enum Builtin {
 }
 
 /// Serves until killed.
-pub(crate) fn run(server: Builtin, mode: Mode) -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) fn run(server: Builtin, mode: Mode, target: Option<SocketAddr>) -> Result<(), Box<dyn std::error::Error>> {
+    if mode.is_bulk() {
+        return bulk::run(server, mode, target);
+    }
     match server {
         Builtin::Floor => bare_epoll::run(mode),
         Builtin::Library => on_halloo::run(mode, None),

@@ -57,6 +57,7 @@ pub(crate) fn run(mode: Mode, exchanges: Option<u64>) -> Result<(), Box<dyn Erro
             let socket = events.bind(ADDRESS, handler)?;
             events.local_addr(socket)?
         }
+        Mode::Echo | Mode::Proxy | Mode::FanOut => return Err("the exchanges of bulk are not counted".into()),
     };
     print_ready_line(address)?;
     events.run()?;

@@ -24,8 +24,8 @@ struct Client {
 
 pub(super) fn run(mode: Mode) -> Result<(), Box<dyn Error>> {
     match mode {
-        Mode::Once | Mode::Lines => serve_tcp(mode),
         Mode::Udp => serve_udp(),
+        _ => serve_tcp(mode),
     }
 }
 
@@ -75,13 +75,11 @@ fn wait(poll: &mut Poll, events: &mut Events) -> std::io::Result<()> {
 /// Serves one event; true if the client is finished.
 fn serve(poll: &Poll, client: &mut Client, event: &Event, mode: Mode, responses: &[u8]) -> std::io::Result<bool> {
     if event.is_writable() && client.unsent_bytes > 0 {
-        match mode {
-            Mode::Lines => client.stream.write_all(&responses[..client.unsent_bytes])?,
-            Mode::Once | Mode::Udp => {
-                client.stream.write_all(TCP_RESPONSE)?;
-                return Ok(true);
-            }
+        if mode != Mode::Lines {
+            client.stream.write_all(TCP_RESPONSE)?;
+            return Ok(true);
         }
+        client.stream.write_all(&responses[..client.unsent_bytes])?;
         client.unsent_bytes = 0;
         poll.registry().reregister(&mut client.stream, event.token(), Interest::READABLE)?;
     }

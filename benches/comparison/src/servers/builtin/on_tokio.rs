@@ -15,8 +15,8 @@ pub(super) fn run(mode: Mode) -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
         match mode {
-            Mode::Once | Mode::Lines => serve_tcp(mode).await,
             Mode::Udp => serve_udp().await,
+            _ => serve_tcp(mode).await,
         }
     })
 }
@@ -29,7 +29,7 @@ async fn serve_tcp(mode: Mode) -> Result<(), Box<dyn Error>> {
         let (stream, _) = listener.accept().await?;
         match mode {
             Mode::Lines => drop(tokio::spawn(respond_to_lines(stream, responses))),
-            Mode::Once | Mode::Udp => drop(tokio::spawn(respond_once(stream))),
+            _ => drop(tokio::spawn(respond_once(stream))),
         }
     }
 }
