@@ -346,9 +346,16 @@ impl Context {
     }
 
     /// Records that a callback changed a connection, unless it is the callback's own.
+    #[inline]
     pub(crate) fn mark_dirty(&mut self, slot: u32) {
+        if self.running_callback.is_none_or(|callback| callback.slot != slot) {
+            self.queue_dirty(slot);
+        }
+    }
+
+    fn queue_dirty(&mut self, slot: u32) {
         let state = &mut self.connections[slot as usize].state;
-        if self.running_callback.is_none_or(|callback| callback.slot != slot) && state.queued == Queued::No {
+        if state.queued == Queued::No {
             state.queued = Queued::Dirty;
             self.dirty.push_back(slot);
         }

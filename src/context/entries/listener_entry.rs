@@ -160,21 +160,27 @@ impl Context {
     }
 
     /// Drops an entry that is closed and whose last connection is gone.
+    #[inline]
     pub(crate) fn remove_listener_if_unused(&mut self, slot: u32) {
         let entry = &self.listeners[slot as usize];
         if entry.socket.is_none() && entry.connections == 0 {
-            let ListenerEntry { handler, limits, is_outbound, is_inherited, .. } = self.listeners.remove(slot as usize);
-            if is_outbound {
-                self.outbound_entries.remove(&(handler, limits, is_inherited));
-                // Many connects with limits of their own leave as many empty entries.
-                shrink_map(&mut self.outbound_entries);
-                let entries = self.listeners.len();
-                // Seldom, because it may move all entries.
-                if is_mostly_free(entries, self.listeners.capacity()) && entries.is_power_of_two() {
-                    self.listeners.shrink_to_fit();
-                }
-            }
-            self.release_handler(handler);
+            self.remove_listener(slot);
         }
+    }
+
+    /// Apart from the check, which is inlined: each close makes it.
+    fn remove_listener(&mut self, slot: u32) {
+        let ListenerEntry { handler, limits, is_outbound, is_inherited, .. } = self.listeners.remove(slot as usize);
+        if is_outbound {
+            self.outbound_entries.remove(&(handler, limits, is_inherited));
+            // Many connects with limits of their own leave as many empty entries.
+            shrink_map(&mut self.outbound_entries);
+            let entries = self.listeners.len();
+            // Seldom, because it may move all entries.
+            if is_mostly_free(entries, self.listeners.capacity()) && entries.is_power_of_two() {
+                self.listeners.shrink_to_fit();
+            }
+        }
+        self.release_handler(handler);
     }
 }
