@@ -225,7 +225,7 @@ impl EventLoop<'_> {
             // Looked up each time, because callbacks change the tables.
             let Context { connections, listeners, stats, now, buffer_pool, journal, .. } = &mut self.context;
             let entry = &mut connections[slot as usize];
-            match entry.state.next_action(&listeners[entry.listener as usize].limits) {
+            match entry.state.next_action(|| listeners[entry.listener as usize].limits) {
                 Action::Read => self.read(slot),
                 Action::Flush => stats.bytes_sent += entry.flush(buffer_pool, *now, slot, journal) as u64,
                 Action::Linger => entry.shutdown_and_linger(*now, slot, journal),
