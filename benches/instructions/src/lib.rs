@@ -126,7 +126,8 @@ mod tests {
 
     #[test]
     fn a_call_is_counted_in_the_called_function_only() {
-        let profile = "ob=program\nfn=outer\n0x40 7 2\n0x44 8 2\ncfn=inner\ncalls=2 0x80 0\n0x44 8 600\nfn=inner\n0x80 1 300\n";
+        let profile =
+            "ob=program\nfn=outer\n0x40 7 2\n0x44 8 2\ncfn=inner\ncalls=2 0x80 0\n0x44 8 600\nfn=inner\n0x80 1 300\n";
         let counts: Vec<_> = parse(profile).into_iter().map(|((_, address), run)| (address, run)).collect();
         assert_eq!(counts, [(0x40, ("outer".into(), 2)), (0x44, ("outer".into(), 2)), (0x80, ("inner".into(), 300))]);
     }
