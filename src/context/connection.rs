@@ -369,7 +369,7 @@ impl<'a> Connection<'a> {
         }
         if taken > 0 {
             // Output that waits for a connection to open does not extend the connect timeout.
-            if queued == 0 && matches!(state.phase, Phase::Open) {
+            if queued == 0 && state.phase == Phase::Open {
                 state.last_progress = *now;
             }
             if output.push(taken, state, buffer_pool, outbox_bytes_max, is_own).is_err() {
@@ -549,12 +549,12 @@ impl<'a> Connection<'a> {
 
     /// Closes for a reason of the library.
     pub(crate) fn close_with(&mut self, reason: CloseReason) {
-        let phase = &mut self.state_mut().phase;
-        *phase = match phase {
+        let phase = match self.state().phase {
             Phase::Open => Phase::Flushing(reason),
             Phase::Connecting(None) => Phase::Connecting(Some(reason)),
             _ => return,
         };
+        self.state_mut().phase = phase;
         self.context.mark_dirty(self.slot);
     }
 
@@ -564,21 +564,22 @@ impl<'a> Connection<'a> {
         self.context.mark_dirty(self.slot);
     }
 
-    /// Whether a frame may be delivered: input may be delivered, and half of the outbox is free. If it is not free,
-    /// `on_flushed` is called later, and the input is delivered again.
+    /// The room for replies to frames, in bytes: what is free of the first half of the outbox. `None` if no frame may be
+    /// delivered: input may not be delivered, or more than half of the outbox is used. Then `on_flushed` is called
+    /// later, and the input is delivered again.
     #[inline]
-    pub(crate) fn is_ready_for_frame(&mut self) -> bool {
+    pub(crate) fn room_for_frames(&mut self) -> Option<usize> {
         let Context { connections, listeners, .. } = &mut *self.context;
         let ConnectionEntry { state, listener, .. } = &mut connections[self.slot as usize];
         if state.paused || !state.is_open() {
-            return false;
+            return None;
         }
-        let queued = state.outbox_len();
-        let is_ready = queued == 0 || queued <= listeners[*listener as usize].limits.outbox_bytes_max / 2;
-        if !is_ready {
+        let half = listeners[*listener as usize].limits.outbox_bytes_max / 2;
+        let room = half.checked_sub(state.outbox_len());
+        if room.is_none() {
             state.request_flush_notice();
         }
-        is_ready
+        room
     }
 
     /// Whether input may be delivered now.

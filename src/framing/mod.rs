@@ -17,7 +17,8 @@
 //!
 //! [`Frames::next`] respects the limits of the connection. It returns no frame while more than half of the outbox is
 //! used, so that a reply of up to half an outbox always fits. A frame above the maximum closes the connection with
-//! [`CloseReason::InputOverflow`](crate::CloseReason::InputOverflow), as early as this is certain.
+//! [`CloseReason::InputOverflow`](crate::CloseReason::InputOverflow), as early as this is certain. [`Frames::batch`]
+//! returns several frames, whose replies are one message.
 //!
 //! # Which format
 //! | your peers send | format |
@@ -133,4 +134,4 @@ mod frames;
 pub use crate::framing::decode::{FrameDecoder, TooLong};
 pub use crate::framing::format::{ByteOrder, Format, FrameSendError};
 pub use crate::framing::frame_fn::{FrameFn, frames, lines};
-pub use crate::framing::frames::{Decoded, Decoder, Frames};
+pub use crate::framing::frames::{Decoded, Decoder, FrameBatch, Frames};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::context::connection::Connection;
 use crate::context::handler::StreamHandler;
 use crate::event_loop::EventLoop;
-use crate::framing::{self, ByteOrder, Decoded, Decoder, Format, Frames};
+use crate::framing::{self, ByteOrder, Decoded, Decoder, Format, FrameDecoder, Frames};
 use crate::options::listen::Listen;
 use crate::testing::{Client, Fault, Simulation, check};
 
@@ -67,6 +67,31 @@ fn send_in_pieces(simulation: &Simulation, events: &mut EventLoop<'_>, client: &
     }
 }
 
+/// Sends back the frames of a batch in one message.
+struct BatchedEcho {
+    format: Format,
+}
+
+impl StreamHandler for BatchedEcho {
+    type Session = FrameDecoder;
+
+    fn on_open(&mut self, _: &mut Connection<'_>) -> Option<FrameDecoder> {
+        Some(FrameDecoder::new(self.format, FRAME_BYTES_MAX))
+    }
+
+    fn on_data(&mut self, connection: &mut Connection<'_>, decoder: &mut FrameDecoder, input: &[u8]) -> usize {
+        let mut frames = Frames::new(input);
+        loop {
+            let batch = frames.batch(connection, decoder, FRAME_BYTES_MAX + EXTRA_BYTES_MAX);
+            let replies: Vec<u8> = batch.flat_map(|frame| encode(self.format, frame)).collect();
+            if replies.is_empty() {
+                return frames.finish(connection);
+            }
+            connection.send(&replies).expect("the replies to a batch fit");
+        }
+    }
+}
+
 #[test]
 fn a_framed_echo_returns_every_frame_whatever_the_network_does() {
     let address = SocketAddr::from(([10, 0, 0, 1], 7));
@@ -79,7 +104,12 @@ fn a_framed_echo_returns_every_frame_whatever_the_network_does() {
         let echo = framing::frames(format, FRAME_BYTES_MAX, |connection, frame| {
             format.send(connection, frame).expect("half an outbox is free");
         });
-        events.listen(at, echo).expect("the address is free");
+        let listening = if simulation.random_below(2) == 0 {
+            events.listen(at, echo)
+        } else {
+            events.listen(at, BatchedEcho { format })
+        };
+        listening.expect("the address is free");
         for fault in [Fault::Accept, Fault::LateReadiness, Fault::SpuriousReadiness, Fault::Poll] {
             simulation.inject(fault, 2 + simulation.random_below(10));
         }

@@ -1,5 +1,6 @@
 //! Input: raw bytes, lines and frames.
 
+mod frame_batches;
 mod frame_formats;
 mod line_framing;
 mod own_decoders;
