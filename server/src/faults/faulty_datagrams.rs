@@ -106,6 +106,8 @@ impl FaultyReplies {
 }
 
 impl DatagramOutput for FaultyReplies {
+    const IS_DIRECT: bool = false;
+
     fn reply(&self, datagram: &mut Datagram<'_>, payload: &[u8]) -> bool {
         self.0.borrow_mut().reply(datagram, payload)
     }

@@ -34,6 +34,8 @@ impl ShapedOutput {
 }
 
 impl StreamOutput for ShapedOutput {
+    const IS_DIRECT: bool = false;
+
     fn send(&self, connection: &mut Connection<'_>, message: &[u8]) -> Result<(), SendError> {
         match self.0.borrow_mut().as_mut() {
             Some(shaper) => shaper.send(connection, message),

@@ -9,7 +9,7 @@ use halloo::{Datagram, DatagramHandler};
 use log::Level;
 
 use crate::cli::flags::serve_options::Mode;
-use crate::greeting::greeter::{Greeter, Question};
+use crate::greeting::greeter::{Greeter, PlainGreeting, Question};
 use crate::greeting::greeting_templates::TemplateId;
 use crate::text::bound_address::Addresses;
 use crate::text::protocol::Protocol;
@@ -17,6 +17,9 @@ use crate::text::served_socket::ServedSocket;
 
 /// Sends the replies of a handler.
 pub(crate) trait DatagramOutput {
+    /// Whether each reply is sent as it is.
+    const IS_DIRECT: bool;
+
     /// Sends a reply; false if it is refused.
     fn reply(&self, datagram: &mut Datagram<'_>, payload: &[u8]) -> bool;
 
@@ -29,6 +32,8 @@ pub(crate) trait DatagramOutput {
 pub(crate) struct DirectReplies;
 
 impl DatagramOutput for DirectReplies {
+    const IS_DIRECT: bool = true;
+
     fn reply(&self, datagram: &mut Datagram<'_>, payload: &[u8]) -> bool {
         datagram.reply(payload)
     }
@@ -43,17 +48,43 @@ pub(crate) struct GreetingDatagramHandler<'h, O> {
     mode: Mode,
     greeter: &'h RefCell<Greeter>,
     template: TemplateId,
+    /// Then nothing else of a reply is looked at; known from the start.
+    plain: Option<PlainReplies>,
     output: O,
 }
 
-impl<'h, O> GreetingDatagramHandler<'h, O> {
+/// The greeting of a socket, and those that are not answered.
+struct PlainReplies {
+    greeting: PlainGreeting,
+    unanswered: Vec<Vec<u8>>,
+}
+
+impl<'h, O: DatagramOutput> GreetingDatagramHandler<'h, O> {
     pub(crate) fn new(mode: Mode, greeter: &'h RefCell<Greeter>, socket: &ServedSocket, output: O) -> Self {
-        Self { mode, greeter, template: greeter.borrow().template_of(socket), output }
+        let templates = greeter.borrow();
+        let plain = templates.plain_greeting(socket, b"").zip(templates.templates().constant_udp_greetings());
+        let plain = plain.filter(|_| O::IS_DIRECT && mode.sends_greetings());
+        let plain = plain.map(|(greeting, unanswered)| PlainReplies { greeting, unanswered });
+        Self { mode, greeter, template: templates.template_of(socket), plain, output }
     }
 }
 
 impl<O: DatagramOutput> DatagramHandler for GreetingDatagramHandler<'_, O> {
     fn on_datagram(&mut self, datagram: &mut Datagram<'_>, payload: &[u8]) {
+        if let Some(PlainReplies { greeting, unanswered }) = &self.plain
+            && !log::log_enabled!(Level::Trace)
+            && !unanswered.iter().any(|unanswered| unanswered == payload)
+        {
+            greeting.record(usize::from(datagram.reply(greeting.once())));
+            return;
+        }
+        self.on_recorded(datagram, payload);
+    }
+}
+
+impl<O: DatagramOutput> GreetingDatagramHandler<'_, O> {
+    /// Replies with a rendered greeting, or not at all, and records it.
+    fn on_recorded(&self, datagram: &mut Datagram<'_>, payload: &[u8]) {
         let mut greeter = self.greeter.borrow_mut();
         let addresses = greeter.addresses_if_needed(|| {
             let (peer, local) = (Some(datagram.peer_addr()), Some(datagram.local_addr().into()));
@@ -173,6 +204,15 @@ mod tests {
             let replies = send_each(mode, Some("hi {number}"), None, &["hello", "hi 17", "hi there", "hi 1 "]);
             let replies: Vec<Option<&str>> = replies.iter().map(Option::as_deref).collect();
             assert_eq!(replies, [Some("hi 1"), None, Some("hi 2"), Some("hi 3")], "{mode:?}");
+        }
+    }
+
+    #[test]
+    fn a_greeting_that_is_the_same_for_every_client_is_not_answered_nor_is_the_default_one() {
+        for mode in [Mode::Greet, Mode::Banner, Mode::Line] {
+            let replies = send_each(mode, Some("hi"), None, &["hello", "hi", "Hello, UDP Client!", "hi ", "h", ""]);
+            let replies: Vec<Option<&str>> = replies.iter().map(Option::as_deref).collect();
+            assert_eq!(replies, [Some("hi"), None, None, Some("hi"), Some("hi"), Some("hi")], "{mode:?}");
         }
     }
 

@@ -38,6 +38,37 @@ pub(crate) struct Greeter {
     needs_proxy: bool,
 }
 
+/// A greeting that is the same for every client, has no number, and is not printed: only a counter records it.
+#[derive(Debug)]
+pub(crate) struct PlainGreeting {
+    /// One greeting with its suffix, or several in a row.
+    copies: Vec<u8>,
+    /// The length of one.
+    bytes: usize,
+    counters: Arc<WorkerCounters>,
+    protocol: Protocol,
+}
+
+impl PlainGreeting {
+    /// The greeting.
+    pub(crate) fn once(&self) -> &[u8] {
+        &self.copies[..self.bytes]
+    }
+
+    /// As many greetings in a row. The copies stay for the next call.
+    pub(crate) fn repeated(&mut self, count: usize) -> &[u8] {
+        while self.copies.len() < count * self.bytes {
+            self.copies.extend_from_within(..self.bytes);
+        }
+        &self.copies[..count * self.bytes]
+    }
+
+    /// Counts greetings as sent.
+    pub(crate) fn record(&self, count: usize) {
+        self.counters.greetings(self.protocol).add(count as u64);
+    }
+}
+
 /// What a greeting replies to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Question<'a> {
@@ -89,14 +120,9 @@ impl Greeter {
             loops: crate::process::worker_loops::WorkerLoops::default(),
             keeps_connections: mode.keeps_connections(),
         };
-        let quota = Some(Arc::new(GreetingQuota::new(greetings_max)));
-        std::cell::RefCell::new(Self::new(
-            GreetingTemplates::new(&replies).unwrap(),
-            quota,
-            shutdown,
-            event_log,
-            Arc::default(),
-        ))
+        let templates = GreetingTemplates::new(&replies).unwrap();
+        let quota = GreetingQuota::if_needed(greetings_max, &templates);
+        std::cell::RefCell::new(Self::new(templates, quota, shutdown, event_log, Arc::default()))
     }
 
     /// Sets the loop of a test, which drains after the last greeting.
@@ -157,6 +183,17 @@ impl Greeter {
     /// Whether a greeting contains the address of a proxy; stored, because each greeting needs it.
     pub(crate) fn needs_proxy(&self) -> bool {
         self.needs_proxy
+    }
+
+    /// The greeting of a socket, followed by a suffix, if it is a [`PlainGreeting`].
+    pub(crate) fn plain_greeting(&self, socket: &ServedSocket, suffix: &[u8]) -> Option<PlainGreeting> {
+        let greeting = self.templates.constant(self.template_of(socket))?;
+        (self.quota.is_none() && !self.logs_events()).then(|| PlainGreeting {
+            copies: [greeting, suffix].concat(),
+            bytes: greeting.len() + suffix.len(),
+            counters: Arc::clone(&self.counters),
+            protocol: socket.protocol,
+        })
     }
 
     /// Renders the greeting with this number, followed by a suffix, which must be the same for all calls of a template.

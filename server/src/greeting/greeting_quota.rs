@@ -6,6 +6,8 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::greeting::greeting_templates::GreetingTemplates;
+
 /// Numbers for the greetings of all workers, up to a maximum.
 #[derive(Debug)]
 pub(crate) struct GreetingQuota {
@@ -21,9 +23,14 @@ pub(crate) struct GreetingQuota {
 
 impl GreetingQuota {
     /// A quota of that many numbers, or without a maximum.
-    pub(crate) fn new(max: Option<u64>) -> Self {
+    fn new(max: Option<u64>) -> Self {
         let (issued, committed) = (AtomicU64::new(0), AtomicU64::new(0));
         Self { max, issued, committed, released: Mutex::default(), released_count: AtomicUsize::new(0) }
+    }
+
+    /// The quota, if something depends on the number of a greeting.
+    pub(crate) fn if_needed(max: Option<u64>, templates: &GreetingTemplates) -> Option<Arc<Self>> {
+        (max.is_some() || templates.has_number()).then(|| Arc::new(Self::new(max)))
     }
 
     /// Whether no number is left. An acquired number may still be released.

@@ -115,6 +115,11 @@ impl GreetingTemplates {
         ))
     }
 
+    /// The greeting of a template, if it is the same for every client.
+    pub(crate) fn constant(&self, id: TemplateId) -> Option<&[u8]> {
+        self.get(id).constant()
+    }
+
     fn get(&self, id: TemplateId) -> &Template {
         match id {
             TemplateId::Tcp => &self.tcp,
@@ -147,7 +152,6 @@ impl GreetingTemplates {
     /// socket with this template receives it. An empty datagram can be the last one that `{received}` has shortened. If
     /// `is_cut`, greetings of this length may be cut ones.
     pub(crate) fn can_have_sent(&self, id: TemplateId, datagram: &[u8], is_cut: bool) -> bool {
-        let mut of_sockets = self.of_sockets.iter().filter(|one| one.socket.is_possible_for(Protocol::Udp));
         let matches = |greeting: &Template| {
             if is_cut { greeting.matches_beginning(datagram) } else { greeting.matches(datagram) }
         };
@@ -155,8 +159,24 @@ impl GreetingTemplates {
         datagram.is_empty() && self.get(id).contains(Placeholder::Received)
             || datagram == default
             || is_cut && default.starts_with(datagram)
-            || matches(&self.udp)
-            || of_sockets.any(|one| matches(&one.greeting))
+            || self.all_udp().any(matches)
+    }
+
+    /// All greetings that a UDP socket of this server, or of one without a greeting of its own, can send; `None` if one
+    /// has a placeholder.
+    pub(crate) fn constant_udp_greetings(&self) -> Option<Vec<Vec<u8>>> {
+        let constants = self.all_udp().map(|greeting| greeting.constant().map(<[u8]>::to_vec));
+        let mut greetings: Vec<Vec<u8>> = constants.collect::<Option<_>>()?;
+        greetings.push(UDP_GREETING.into());
+        greetings.sort_unstable();
+        greetings.dedup();
+        Some(greetings)
+    }
+
+    /// The templates of UDP sockets.
+    fn all_udp(&self) -> impl Iterator<Item = &Template> {
+        let of_sockets = self.of_sockets.iter().filter(|one| one.socket.is_possible_for(Protocol::Udp));
+        [&self.udp].into_iter().chain(of_sockets.map(|one| &one.greeting))
     }
 }
 
@@ -249,6 +269,21 @@ mod tests {
             let error = parse_template(bytes).unwrap_err();
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn the_constant_udp_greetings_are_those_of_all_sockets_and_the_default_one() {
+        let constants = |udp, of_sockets: &[&str]| {
+            let mut options = reply_options(Mode::Greet, None, Some(udp));
+            options.greeting_for = of_sockets.iter().map(|text| text.parse().unwrap()).collect();
+            GreetingTemplates::new(&options).unwrap().constant_udp_greetings()
+        };
+        let default = b"Hello, UDP Client!".to_vec();
+        assert_eq!(constants("Hello, UDP Client!", &[]), Some(vec![default.clone()]));
+        let of_sockets = ["9000=nine", "udp:9001=hi", "tcp:9002={peer}"];
+        assert_eq!(constants("hi", &of_sockets), Some(vec![default, b"hi".to_vec(), b"nine".to_vec()]));
+        assert_eq!(constants("hi {peer}", &[]), None);
+        assert_eq!(constants("hi", &["9000={peer}"]), None);
     }
 
     fn question<'a>(addresses: &'a Addresses, received: &'a [u8]) -> PlaceholderValues<'a> {

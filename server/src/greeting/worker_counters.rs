@@ -71,9 +71,14 @@ impl WorkerCounters {
 pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
-    /// Adds one. With a single writer, a load and a store are enough, and cost less than an atomic addition.
+    /// Adds one.
     pub(crate) fn add_one(&self) {
-        self.0.store(self.get() + 1, Ordering::Relaxed);
+        self.add(1);
+    }
+
+    /// Adds a number. With a single writer, a load and a store are enough, and cost less than an atomic addition.
+    pub(crate) fn add(&self, count: u64) {
+        self.0.store(self.get() + count, Ordering::Relaxed);
     }
 
     pub(crate) fn get(&self) -> u64 {

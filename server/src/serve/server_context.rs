@@ -68,7 +68,6 @@ impl<'o> ServerContext<'o> {
         notifier: SdNotifier,
     ) -> Result<Self, ExitError> {
         let ServeOptions { workers, lifetime, output, .. } = options;
-        let needs_quota = lifetime.max_greetings.is_some() || templates.has_number();
         let loops = WorkerLoops::default();
         let look_up = |user: &String| TargetUser::look_up(user, &options.given.assignment("user"));
         if lifetime.exit_on_eof {
@@ -89,8 +88,8 @@ impl<'o> ServerContext<'o> {
                 loops,
                 keeps_connections: options.replies.mode.keeps_connections(),
             },
+            quota: GreetingQuota::if_needed(lifetime.max_greetings, &templates),
             templates,
-            quota: needs_quota.then(|| Arc::new(GreetingQuota::new(lifetime.max_greetings))),
             worker_counters: (0..*workers).map(|_| Arc::default()).collect(),
             event_log: EventLog::new(printer.clone(), output.events),
             faults: new_fault_control(options),

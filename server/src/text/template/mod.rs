@@ -106,7 +106,15 @@ impl Template {
 
     /// Whether all greetings of this template are the same.
     pub(crate) fn is_constant(&self) -> bool {
-        self.parts.iter().all(|part| matches!(part, Part::Literal(_)))
+        self.constant().is_some()
+    }
+
+    /// The greeting, if all greetings of this template are the same. Text without a placeholder is a single part.
+    pub(crate) fn constant(&self) -> Option<&[u8]> {
+        match self.parts.as_slice() {
+            [Part::Literal(text)] => Some(text),
+            _ => None,
+        }
     }
 
     /// Whether a part is this placeholder.
