@@ -162,16 +162,16 @@ impl PackedAddress {
 }
 
 impl From<Option<SocketAddr>> for PackedAddress {
-    #[inline]
+    // Inlined, it would move the address byte by byte.
+    #[inline(never)]
     fn from(address: Option<SocketAddr>) -> Self {
-        let Some(address) = address else {
-            return Self::NONE;
-        };
-        let (ip, scope) = match address {
-            SocketAddr::V4(v4) => (v4.ip().to_ipv6_mapped(), 0),
-            SocketAddr::V6(v6) => (*v6.ip(), v6.scope_id()),
-        };
-        Self { ip: ip.octets(), scope: scope.to_ne_bytes(), port: address.port() }
+        match address {
+            None => Self::NONE,
+            Some(SocketAddr::V4(v4)) => Self { ip: v4.ip().to_ipv6_mapped().octets(), scope: [0; 4], port: v4.port() },
+            Some(SocketAddr::V6(v6)) => {
+                Self { ip: v6.ip().octets(), scope: v6.scope_id().to_ne_bytes(), port: v6.port() }
+            }
+        }
     }
 }
 

@@ -369,7 +369,7 @@ impl<'a> Connection<'a> {
         }
         if taken > 0 {
             // Output that waits for a connection to open does not extend the connect timeout.
-            if queued == 0 && state.phase == Phase::Open {
+            if queued == 0 && matches!(state.phase, Phase::Open) {
                 state.last_progress = *now;
             }
             if output.push(taken, state, buffer_pool, outbox_bytes_max, is_own).is_err() {
@@ -549,12 +549,12 @@ impl<'a> Connection<'a> {
 
     /// Closes for a reason of the library.
     pub(crate) fn close_with(&mut self, reason: CloseReason) {
-        let phase = match self.state().phase {
+        let phase = &mut self.state_mut().phase;
+        *phase = match phase {
             Phase::Open => Phase::Flushing(reason),
             Phase::Connecting(None) => Phase::Connecting(Some(reason)),
             _ => return,
         };
-        self.state_mut().phase = phase;
         self.context.mark_dirty(self.slot);
     }
 

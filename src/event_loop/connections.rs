@@ -4,9 +4,9 @@
 //! only that connection.
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::address::PackedAddress;
 use crate::close_reason::CloseReason;
 use crate::context::Context;
 use crate::context::entries::connection_entry::{CONNECTING_SESSION, ConnectionEntry};
@@ -28,7 +28,7 @@ use crate::state::timestamp::Timestamp;
 
 impl EventLoop<'_> {
     /// Adds a client, and serves it at once: most clients have already sent their request.
-    pub(super) fn open_accepted(&mut self, listener: u32, stream: Stream, peer: Option<SocketAddr>) {
+    pub(super) fn open_accepted(&mut self, listener: u32, stream: Stream, peer: PackedAddress) {
         let context = &mut self.context;
         let bound = context.listeners[listener as usize].address.socket_addr();
         let is_wildcard = bound.is_some_and(|bound| bound.ip().is_unspecified());
@@ -225,7 +225,7 @@ impl EventLoop<'_> {
             // Looked up each time, because callbacks change the tables.
             let Context { connections, listeners, stats, now, buffer_pool, journal, .. } = &mut self.context;
             let entry = &mut connections[slot as usize];
-            match entry.state.next_action(&listeners[entry.listener as usize].limits) {
+            match entry.state.next_action(|| listeners[entry.listener as usize].limits) {
                 Action::Read => self.read(slot),
                 Action::Flush => stats.bytes_sent += entry.flush(buffer_pool, *now, slot, journal) as u64,
                 Action::Linger => entry.shutdown_and_linger(*now, slot, journal),

@@ -3,7 +3,6 @@
 //! A listener that stopped accepting before `WouldBlock` is retried without another event.
 
 use std::io;
-use std::net::SocketAddr;
 
 use crate::address::PackedAddress;
 use crate::context::Context;
@@ -12,6 +11,7 @@ use crate::context::entries::source::{SourceDrain, SourceState};
 use crate::event_loop::EventLoop;
 use crate::ids::SlotKey;
 use crate::limits;
+use crate::net::Stream;
 use crate::net::io_error_class::is_out_of_descriptors;
 use crate::observe::entry::EntryKind;
 use crate::options::listen::WhenFull;
@@ -29,7 +29,6 @@ impl EventLoop<'_> {
                 return self.on_source_error(SlotKey::Listener(slot), &error).unwrap_or(SourceState::WouldBlock);
             }
             let is_full = self.context.is_full(slot);
-            let now = self.context.now;
             let Some(entry) = self.context.listeners.get_mut(slot as usize) else {
                 return SourceState::WouldBlock;
             };
@@ -45,29 +44,20 @@ impl EventLoop<'_> {
                 if matches!(entry.source.drain, SourceDrain::Left(_)) && !socket.has_client() {
                     return SourceState::WouldBlock;
                 }
-                if entry.full_log.allow(now) {
-                    let (address, connections_max) = (&entry.address, entry.connections_max);
-                    log::info!(
-                        "{address}: the limit of {connections_max} connections is reached; new clients wait in the backlog"
-                    );
-                }
-                let connections = entry.connections.into();
-                self.context.note(EntryKind::Full, SlotKey::Listener(slot), [connections, 0]);
+                self.context.log_full(slot);
                 return SourceState::HandlerFull;
             }
             match socket.accept() {
                 Ok((stream, peer)) => {
+                    let peer = PackedAddress::from(peer);
                     entry.source.backoff.on_success();
                     entry.source.drain.take(1);
                     let counts_sources = entry.connections_per_source_max.is_some();
-                    if !is_full && (!counts_sources || self.context.try_count_accepted(slot, peer)) {
+                    if is_full || counts_sources && !self.context.try_count_accepted(slot, peer) {
+                        self.context.refuse(slot, stream, peer, is_full);
+                    } else {
                         self.open_accepted(slot, stream, peer);
-                        continue;
                     }
-                    self.context.note(EntryKind::Accept, SlotKey::Listener(slot), [stream.descriptor() as u64, 0]);
-                    let entry = &mut self.context.listeners[slot as usize];
-                    entry.reserve.close_client(entry.socket.as_ref(), stream);
-                    self.context.count_refused(slot, peer, is_full);
                 }
                 Err(error) => {
                     if let Some(result) = self.on_accept_error(slot, &error) {
@@ -115,8 +105,26 @@ impl EventLoop<'_> {
 }
 
 impl Context {
-    /// Counts a client that was refused by the total limit, or by the limit per source.
-    fn count_refused(&mut self, listener: u32, peer: Option<SocketAddr>, is_full: bool) {
+    #[cold]
+    fn log_full(&mut self, listener: u32) {
+        let now = self.now;
+        let entry = &mut self.listeners[listener as usize];
+        if entry.full_log.allow(now) {
+            let (address, connections_max) = (&entry.address, entry.connections_max);
+            log::info!(
+                "{address}: the limit of {connections_max} connections is reached; new clients wait in the backlog"
+            );
+        }
+        let connections = entry.connections.into();
+        self.note(EntryKind::Full, SlotKey::Listener(listener), [connections, 0]);
+    }
+
+    /// Closes a client that the total limit or the limit per source refuses, and counts it.
+    #[cold]
+    fn refuse(&mut self, listener: u32, stream: Stream, peer: PackedAddress, is_full: bool) {
+        self.note(EntryKind::Accept, SlotKey::Listener(listener), [stream.descriptor() as u64, 0]);
+        let entry = &mut self.listeners[listener as usize];
+        entry.reserve.close_client(entry.socket.as_ref(), stream);
         self.note(EntryKind::Refused, SlotKey::Listener(listener), [u64::from(!is_full), 0]);
         let (stats, occurrences) = (&mut self.stats, self.repeated_logs.occurrences_mut());
         let (count, log) = if is_full {
@@ -125,6 +133,6 @@ impl Context {
             (&mut stats.refused_source, &mut occurrences.refused_source)
         };
         *count += 1;
-        log.add(PackedAddress::from(peer));
+        log.add(peer);
     }
 }

@@ -12,6 +12,7 @@ use crate::ids::SlotKey;
 use crate::net::Stream;
 use crate::observe::entry::{EntryKind, raw_errno};
 use crate::observe::journal::Journal;
+use crate::state::connection_state::ConnectionState;
 use crate::state::memory::OutOfMemory;
 use crate::state::phase::{CloseMode, DrainStep, InputStop, Phase, ReadState};
 
@@ -87,6 +88,8 @@ impl EventLoop<'_> {
 
 impl ConnectionEntry {
     /// Reads and discards late input of a closed connection; returns the number of bytes.
+    #[cold]
+    #[inline(never)]
     pub(super) fn discard(&mut self, read_buffer: &mut [u8], slot: u32, journal: &mut Journal) -> usize {
         let Phase::Lingering(reason, left) = self.state.phase else {
             return 0;
@@ -127,28 +130,39 @@ impl ConnectionEntry {
             return Ok(&[]);
         };
         match stream.recv(buffer) {
-            // Our own shutdown made this EOF, and nothing more can follow.
-            Ok(0) if state.phase == Phase::Open && state.drain_step == DrainStep::Stopped(InputStop::Shutdown) => {
-                state.read_state = ReadState::WouldBlock;
-                Ok(&[])
-            }
-            Ok(0) => {
-                state.read_state = ReadState::Eof;
-                state.set_inbox_changed(true);
-                Ok(&[])
-            }
-            Ok(count) => {
+            Ok(count @ 1..) => {
                 state.record_read(count, room);
                 Ok(&buffer[..count])
             }
-            Err(error) => {
-                match error.kind() {
-                    io::ErrorKind::Interrupted => {}
-                    io::ErrorKind::WouldBlock => state.read_state = ReadState::WouldBlock,
-                    _ => state.phase = Phase::Closing(CloseReason::from_io_error(&error), CloseMode::Close),
-                }
-                Err(raw_errno(&error))
+            Ok(0) => {
+                state.record_eof();
+                Ok(&[])
             }
+            Err(error) => Err(state.record_read_error(&error)),
         }
+    }
+}
+
+impl ConnectionState {
+    #[cold]
+    fn record_eof(&mut self) {
+        if self.phase == Phase::Open && self.drain_step == DrainStep::Stopped(InputStop::Shutdown) {
+            // Our own shutdown made this EOF, and nothing more can follow.
+            self.read_state = ReadState::WouldBlock;
+        } else {
+            self.read_state = ReadState::Eof;
+            self.set_inbox_changed(true);
+        }
+    }
+
+    /// Returns the error number.
+    #[cold]
+    fn record_read_error(&mut self, error: &io::Error) -> i32 {
+        match error.kind() {
+            io::ErrorKind::Interrupted => {}
+            io::ErrorKind::WouldBlock => self.read_state = ReadState::WouldBlock,
+            _ => self.phase = Phase::Closing(CloseReason::from_io_error(error), CloseMode::Close),
+        }
+        raw_errno(error)
     }
 }

@@ -13,6 +13,7 @@ use crate::observe::entry::EntryKind;
 use crate::observe::journal::{IPPROTO_TCP, Journal, TCP_NOTSENT_LOWAT};
 use crate::state::buffers::BufferPool;
 use crate::state::buffers::outbox::Outbox;
+use crate::state::connection_state::ConnectionState;
 use crate::state::phase::{CloseMode, DrainStep, InputStop, PeerActivity, Phase, ReadState, WriteHalf, WriteState};
 use crate::state::timestamp::Timestamp;
 
@@ -46,25 +47,15 @@ impl ConnectionEntry {
                     (buffers.own_output && is_left, buffers.awaits_memory && is_left);
                 state.last_progress = now;
                 state.spend_budget(count);
-                return count;
+                count
             }
             Err(error) => {
                 let numbers = [0, buffers.outbox.len() as u64];
                 journal.note_error(EntryKind::Write, key, self.generation, numbers, &error);
-                match error.kind() {
-                    io::ErrorKind::Interrupted => {}
-                    io::ErrorKind::WouldBlock => {
-                        // planted: write-would-block-is-an-end
-                        state.write_state = WriteState::WouldBlock;
-                        // The peer has much to read: when it has read it, it may have sent something.
-                        state.peer_activity = PeerActivity::Unknown;
-                        state.request_flush_notice();
-                    }
-                    _ => state.phase = Phase::Closing(CloseReason::from_io_error(&error), CloseMode::Close),
-                }
+                state.record_write_error(&error);
+                0
             }
         }
-        0
     }
 
     /// Sends a FIN, after all output was sent.
@@ -138,6 +129,23 @@ impl ConnectionEntry {
         } else {
             Phase::Closing(reason, CloseMode::Close)
         };
+    }
+}
+
+impl ConnectionState {
+    #[cold]
+    fn record_write_error(&mut self, error: &io::Error) {
+        match error.kind() {
+            io::ErrorKind::Interrupted => {}
+            io::ErrorKind::WouldBlock => {
+                // planted: write-would-block-is-an-end
+                self.write_state = WriteState::WouldBlock;
+                // The peer has much to read: when it has read it, it may have sent something.
+                self.peer_activity = PeerActivity::Unknown;
+                self.request_flush_notice();
+            }
+            _ => self.phase = Phase::Closing(CloseReason::from_io_error(error), CloseMode::Close),
+        }
     }
 }
 

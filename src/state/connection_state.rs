@@ -81,15 +81,18 @@ impl ConnectionState {
         }
     }
 
-    pub(crate) fn next_action(&self, limits: &ConnectionLimits) -> Action {
+    /// Decides what is next. The limits are looked up only in unusual cases.
+    #[inline]
+    pub(crate) fn next_action(&self, limits: impl FnOnce() -> ConnectionLimits) -> Action {
         match self.phase {
+            Phase::Open if self.has_output_to_send() => Action::Flush,
             // The usual case: nothing is buffered, and only a read may be due.
             Phase::Open if self.has_nothing_due() => match self.read_state {
                 ReadState::Readable | ReadState::ReadToEnd => Action::Read,
                 ReadState::WouldBlock => Action::Wait,
-                ReadState::Eof | ReadState::EofDelivered => self.next_action_open(limits),
+                ReadState::Eof | ReadState::EofDelivered => self.next_action_open(&limits()),
             },
-            Phase::Open => self.next_action_open(limits),
+            Phase::Open => self.next_action_open(&limits()),
             Phase::Flushing(_) if self.outbox_len() == 0 => Action::Linger,
             Phase::Flushing(_) if self.write_state == WriteState::Writable => Action::Flush,
             Phase::Closing(reason, mode) => Action::Close(reason, mode),
@@ -105,6 +108,10 @@ impl ConnectionState {
         }
     }
 
+    fn has_output_to_send(&self) -> bool {
+        self.outbox_len() > 0 && self.write_state == WriteState::Writable
+    }
+
     fn has_nothing_due(&self) -> bool {
         self.buffers.as_ref().is_none_or(|buffers| buffers.is_empty())
             && self.budget > 0
@@ -114,6 +121,7 @@ impl ConnectionState {
             && !(self.paused || self.is_disconnected)
     }
 
+    #[inline(never)]
     fn next_action_open(&self, limits: &ConnectionLimits) -> Action {
         let (inbox_len, outbox_len) = (self.inbox_len(), self.outbox_len());
         let own_output_full = outbox_len >= limits.outbox_bytes_max && self.has_own_output();
@@ -430,7 +438,7 @@ mod tests {
         fn each_action_needs_a_state_that_allows_it(state in any_state()) {
             let (inbox_len, outbox_len) = (state.inbox_len(), state.outbox_len());
             let own_output_full = outbox_len == 4 && state.has_own_output();
-            match state.next_action(&LIMITS) {
+            match state.next_action(|| LIMITS) {
                 Action::Read => prop_assert!(!state.paused && inbox_len < 4 && !own_output_full && state.budget > 0),
                 Action::Deliver => prop_assert!(!state.paused && inbox_len > 0 && !own_output_full && state.budget > 0),
                 Action::Flush => prop_assert!(outbox_len > 0 && state.write_state == WriteState::Writable),
@@ -457,7 +465,7 @@ mod tests {
         #[test]
         fn the_fast_path_agrees_with_the_full_decision(state in any_state()) {
             if state.phase == Phase::Open {
-                prop_assert_eq!(state.next_action(&LIMITS), state.next_action_open(&LIMITS));
+                prop_assert_eq!(state.next_action(|| LIMITS), state.next_action_open(&LIMITS));
             }
         }
 
@@ -471,7 +479,7 @@ mod tests {
         #[test]
         fn a_connection_with_unread_input_waits_only_for_its_handler_or_its_outbox(state in any_state()) {
             let is_there = !matches!(state.phase, Phase::Connecting(_));
-            if is_there && state.next_action(&LIMITS) == Action::Wait && matches!(state.read_state, ReadState::Readable | ReadState::ReadToEnd) {
+            if is_there && state.next_action(|| LIMITS) == Action::Wait && matches!(state.read_state, ReadState::Readable | ReadState::ReadToEnd) {
                 let full_outbox = state.outbox_len() > 0 && state.write_state == WriteState::WouldBlock;
                 prop_assert!(full_outbox || state.paused, "{:?} {:?}", state.phase, state.read_state);
             }
@@ -496,8 +504,8 @@ mod tests {
         state.read_state = ReadState::WouldBlock;
         state.flush_notice = FlushNotice::Delivered;
         state.request_flush_notice();
-        assert_eq!(state.next_action(&LIMITS), Action::Yield);
+        assert_eq!(state.next_action(|| LIMITS), Action::Yield);
         state.begin_turn(1);
-        assert_eq!(state.next_action(&LIMITS), Action::NotifyFlushed);
+        assert_eq!(state.next_action(|| LIMITS), Action::NotifyFlushed);
     }
 }

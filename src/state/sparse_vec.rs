@@ -21,9 +21,12 @@ impl<T: Copy> SparseVec<T> {
 
     /// Sets or removes a value. If the system has no memory for it, the value is not set, and the loop works without
     /// it.
+    #[inline]
     pub(crate) fn set(&mut self, slot: u32, value: Option<T>) {
-        let is_set = self.try_set(slot, value);
-        debug_assert!(is_set.is_ok() || value.is_some(), "a removal needs no memory");
+        if value.is_some() || (slot as usize) < self.values.len() {
+            let is_set = self.try_set(slot, value);
+            debug_assert!(is_set.is_ok() || value.is_some(), "a removal needs no memory");
+        }
     }
 
     /// The same, with an error if there is no memory.

@@ -187,7 +187,7 @@ fn connection_will_be_served(events: &EventLoop<'_>, world: &World, slot: u32) {
     assert!(state.outbox_len() <= limits.outbox_bytes_max, "the outbox keeps to its bound");
     if state.queued == Queued::No {
         assert!(state.buffers.as_ref().is_none_or(|buffers| !buffers.is_empty()), "an idle connection owns no buffer");
-        assert_eq!(state.next_action(limits), Action::Wait, "a connection with a next action is queued: {state:?}");
+        assert_eq!(state.next_action(|| *limits), Action::Wait, "a connection with a next action is queued: {state:?}");
     }
     let will_resume = context.buffer_pool.is_strained && (events.strain.is_some() || events.has_work_left());
     assert!(will_resume || !state.awaits_memory(), "{slot} waits for memory although some is free");

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::servers::Server;
 use crate::servers::builtin::Builtin;
+use crate::tasks::{Runtime, Task};
 use crate::workload::{Mode, Workload};
 
 /// Measures halloo beside other servers on this machine, and prints tables.
@@ -65,6 +66,8 @@ pub(crate) enum Part {
     Calls,
     /// User instructions and lines of code for an exchange
     Instructions,
+    /// Processor time for timers and for jobs from another thread
+    Tasks,
     /// Allocations, memory for an idle connection, a million of them
     Memory,
     /// Cost beside idle connections, and with many busy ones
@@ -74,10 +77,11 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    const ALL: [Self; 6] = [Self::Cost, Self::Calls, Self::Instructions, Self::Memory, Self::Growth, Self::Startup];
+    const ALL: [Self; 7] =
+        [Self::Cost, Self::Calls, Self::Instructions, Self::Tasks, Self::Memory, Self::Growth, Self::Startup];
 }
 
-/// The command with which this program starts itself as a server.
+/// The commands with which this program starts itself as a server or for a task.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     /// A server of its own
@@ -93,6 +97,15 @@ pub(crate) enum Command {
     /// The server behind a proxy
     #[command(hide = true)]
     Backend,
+    /// A task without a socket
+    #[command(hide = true)]
+    Task {
+        /// What runs it
+        runtime: Runtime,
+        /// Which one
+        #[command(subcommand)]
+        task: Task,
+    },
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

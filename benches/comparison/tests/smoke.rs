@@ -35,6 +35,22 @@ fn every_builtin_server_answers_every_workload() {
 }
 
 #[test]
+fn every_runtime_runs_every_task() {
+    let output = Command::new(env!("CARGO_BIN_EXE_comparison"))
+        .args(["--servers", "floor,library,tokio", "--parts", "tasks", "--rounds", "1", "--seconds", "0.02"])
+        .arg("--markdown")
+        .output()
+        .expect("it starts");
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{stderr}");
+    for runtime in ["floor: bare epoll", "halloo, the library", "tokio, one thread"] {
+        let row = stdout.lines().find(|line| line.starts_with(&format!("| {runtime} |")));
+        let row = row.unwrap_or_else(|| panic!("{runtime} has no row in\n{stdout}"));
+        assert_eq!(row.matches(" ns (").count(), 4, "a task has no figure: {row}");
+    }
+}
+
+#[test]
 #[ignore = "needs valgrind"]
 fn instructions_and_code_lines_are_counted_for_every_workload() {
     let output = Command::new(env!("CARGO_BIN_EXE_comparison"))

@@ -1,6 +1,6 @@
-//! Exchanges of a loop and a client on one thread, to count.
+//! Exchanges of a loop and its clients on one thread, to count.
 //!
-//! The client and the loop take turns, so every run makes the same system calls. `instructions WORKLOAD EXCHANGES` runs
+//! The clients and the loop take turns, so every run makes the same system calls. `instructions WORKLOAD EXCHANGES` runs
 //! that many exchanges. The difference of two runs is the cost of the exchanges between them.
 
 use std::io::{Read, Write};
@@ -13,6 +13,9 @@ use halloo::{Connection, EventLoop, StreamHandler, Turn, datagrams};
 const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 const REQUEST: &[u8] = b"Hello, TCP Server!\n";
 const REPLY: &[u8] = b"Hello, TCP Client!\n";
+
+/// Clients that the loop serves in one turn.
+const CLIENTS: usize = 64;
 
 /// Replies to each input; closes after the reply if it is for one exchange.
 struct Greeter {
@@ -60,42 +63,49 @@ fn usage() -> ExitCode {
     ExitCode::from(2)
 }
 
-/// Runs one turn, which handles what the client has done.
+/// Runs one turn, which handles what the clients have done. The counts are those of this function.
+#[inline(never)]
 fn turn(events: &mut EventLoop<'_>) -> halloo::Result<()> {
     assert_eq!(events.turn(Some(Duration::ZERO))?, Turn::Progress);
     Ok(())
 }
 
-/// Connects, sends a request, reads the reply to EOF.
+/// Connects, sends a request, reads the reply to EOF; many clients a turn.
 fn once(exchanges: usize) -> std::io::Result<()> {
     let mut events = EventLoop::new()?;
     let listener = events.listen(ADDRESS, Greeter { closes: true })?;
     let address = events.local_addr(listener)?;
-    for _ in 0..exchanges {
-        let mut client = TcpStream::connect(address)?;
-        client.write_all(REQUEST)?;
+    for _ in 0..exchanges / CLIENTS {
+        let mut clients = (0..CLIENTS).map(|_| TcpStream::connect(address)).collect::<Result<Vec<_>, _>>()?;
+        clients.iter_mut().try_for_each(|client| client.write_all(REQUEST))?;
         turn(&mut events)?;
-        let mut reply = [0; 64];
-        let count = client.read(&mut reply)?;
-        assert_eq!(&reply[..count], REPLY);
-        assert_eq!(client.read(&mut reply)?, 0);
+        for client in &mut clients {
+            read_reply(client)?;
+            assert_eq!(client.read(&mut [0])?, 0);
+        }
     }
     Ok(())
 }
 
-/// Sends requests on one connection.
+/// Sends requests on open connections, one on each a turn.
 fn lines(exchanges: usize) -> std::io::Result<()> {
     let mut events = EventLoop::new()?;
     let listener = events.listen(ADDRESS, Greeter { closes: false })?;
-    let mut client = TcpStream::connect(events.local_addr(listener)?)?;
+    let address = events.local_addr(listener)?;
+    let mut clients = (0..CLIENTS).map(|_| TcpStream::connect(address)).collect::<Result<Vec<_>, _>>()?;
     turn(&mut events)?;
-    for _ in 0..exchanges {
-        client.write_all(REQUEST)?;
+    for _ in 0..exchanges / CLIENTS {
+        clients.iter_mut().try_for_each(|client| client.write_all(REQUEST))?;
         turn(&mut events)?;
-        let mut reply = [0; 64];
-        let count = client.read(&mut reply)?;
-        assert_eq!(&reply[..count], REPLY);
+        clients.iter_mut().try_for_each(read_reply)?;
     }
+    Ok(())
+}
+
+fn read_reply(client: &mut TcpStream) -> std::io::Result<()> {
+    let mut reply = [0; 64];
+    let count = client.read(&mut reply)?;
+    assert_eq!(&reply[..count], REPLY);
     Ok(())
 }
 

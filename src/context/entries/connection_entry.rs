@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 
+use crate::address::PackedAddress;
 use crate::close_reason::CloseReason;
 use crate::context::Context;
 use crate::context::entries::listener_entry::ListenerEntry;
@@ -142,7 +143,7 @@ impl Context {
         &mut self,
         listener: u32,
         stream: Stream,
-        peer: Option<SocketAddr>,
+        peer: PackedAddress,
         local: Option<SocketAddr>,
     ) -> u32 {
         let slot = self.insert_connection(listener, Some(stream), peer);
@@ -174,7 +175,7 @@ impl Context {
         // Without memory here, there is none for the handler's data about it either.
         let _ = self.reserve_connections();
         let listener = self.outbound_entry(handler, to.limits, to.inherited.is_some());
-        let slot = self.insert_connection(listener, None, to.address.socket_addr());
+        let slot = self.insert_connection(listener, None, to.address.socket_addr().into());
         self.local_addrs.set(slot, None);
         let entry = &mut self.connections[slot as usize];
         (entry.state.phase, entry.session) = (Phase::Connecting(None), CONNECTING_SESSION);
@@ -188,14 +189,14 @@ impl Context {
         id
     }
 
-    fn insert_connection(&mut self, listener: u32, stream: Option<Stream>, peer: Option<SocketAddr>) -> u32 {
+    fn insert_connection(&mut self, listener: u32, stream: Option<Stream>, peer: PackedAddress) -> u32 {
         let generation = self.next_generation();
         self.listeners[listener as usize].connections += 1;
         self.stats.connections += 1;
         to_slot(self.connections.insert(ConnectionEntry {
             generation,
             stream,
-            state: ConnectionState::new(peer.into(), self.now),
+            state: ConnectionState::new(peer, self.now),
             listener,
             session: NO_SESSION,
         }))
@@ -255,7 +256,7 @@ impl Context {
         state.peer = Some(peer).into();
         let (listener, peer) = (*listener, state.peer);
         // The close has removed the count.
-        if state.phase == Phase::Closed || self.try_count_source(slot, listener, peer.socket_addr()) {
+        if state.phase == Phase::Closed || self.try_count_source(slot, listener, peer) {
             return true;
         }
         self.stats.refused_source += 1;
@@ -346,9 +347,16 @@ impl Context {
     }
 
     /// Records that a callback changed a connection, unless it is the callback's own.
+    #[inline]
     pub(crate) fn mark_dirty(&mut self, slot: u32) {
+        if self.running_callback.is_none_or(|callback| callback.slot != slot) {
+            self.queue_dirty(slot);
+        }
+    }
+
+    fn queue_dirty(&mut self, slot: u32) {
         let state = &mut self.connections[slot as usize].state;
-        if self.running_callback.is_none_or(|callback| callback.slot != slot) && state.queued == Queued::No {
+        if state.queued == Queued::No {
             state.queued = Queued::Dirty;
             self.dirty.push_back(slot);
         }

@@ -2,10 +2,9 @@
 //!
 //! Outbound connections share an entry without a socket. An entry exists until its last connection is gone.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::address::{Address, to_canonical};
+use crate::address::{Address, PackedAddress};
 use crate::context::Context;
 use crate::context::entries::source::Source;
 use crate::error::{Error, ErrorKind, Result};
@@ -144,37 +143,44 @@ impl Context {
 
     /// Counts the connection in a slot for its source, instead of an earlier one. Returns false if the source has its
     /// maximum.
-    pub(crate) fn try_count_source(&mut self, slot: u32, listener: u32, peer: Option<SocketAddr>) -> bool {
+    pub(crate) fn try_count_source(&mut self, slot: u32, listener: u32, peer: PackedAddress) -> bool {
         let ListenerEntry { handler, connections_per_source_max, .. } = self.listeners[listener as usize];
-        let (Some(connections_max), Some(peer)) = (connections_per_source_max, peer) else {
+        let (Some(connections_max), Some(peer)) = (connections_per_source_max, peer.socket_addr()) else {
             return true;
         };
-        self.connection_counts.try_add(slot, handler, SourcePrefix::of(to_canonical(peer).ip()), connections_max)
+        self.connection_counts.try_add(slot, handler, SourcePrefix::of(peer.ip()), connections_max)
     }
 
     /// The same for a client that is accepted next, unless its handler sets the address.
-    pub(crate) fn try_count_accepted(&mut self, listener: u32, peer: Option<SocketAddr>) -> bool {
+    #[cold]
+    pub(crate) fn try_count_accepted(&mut self, listener: u32, peer: PackedAddress) -> bool {
         let slot = to_slot(self.connections.vacant_key());
         // planted: proxy-counted-as-a-source
         self.listeners[listener as usize].peer_addr_from_handler || self.try_count_source(slot, listener, peer)
     }
 
     /// Drops an entry that is closed and whose last connection is gone.
+    #[inline]
     pub(crate) fn remove_listener_if_unused(&mut self, slot: u32) {
         let entry = &self.listeners[slot as usize];
         if entry.socket.is_none() && entry.connections == 0 {
-            let ListenerEntry { handler, limits, is_outbound, is_inherited, .. } = self.listeners.remove(slot as usize);
-            if is_outbound {
-                self.outbound_entries.remove(&(handler, limits, is_inherited));
-                // Many connects with limits of their own leave as many empty entries.
-                shrink_map(&mut self.outbound_entries);
-                let entries = self.listeners.len();
-                // Seldom, because it may move all entries.
-                if is_mostly_free(entries, self.listeners.capacity()) && entries.is_power_of_two() {
-                    self.listeners.shrink_to_fit();
-                }
-            }
-            self.release_handler(handler);
+            self.remove_listener(slot);
         }
+    }
+
+    /// Apart from the check, which is inlined: each close makes it.
+    fn remove_listener(&mut self, slot: u32) {
+        let ListenerEntry { handler, limits, is_outbound, is_inherited, .. } = self.listeners.remove(slot as usize);
+        if is_outbound {
+            self.outbound_entries.remove(&(handler, limits, is_inherited));
+            // Many connects with limits of their own leave as many empty entries.
+            shrink_map(&mut self.outbound_entries);
+            let entries = self.listeners.len();
+            // Seldom, because it may move all entries.
+            if is_mostly_free(entries, self.listeners.capacity()) && entries.is_power_of_two() {
+                self.listeners.shrink_to_fit();
+            }
+        }
+        self.release_handler(handler);
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod kernel_memory;
 pub(crate) mod memory;
 pub(crate) mod million_connections;
 pub(crate) mod startup;
+pub(crate) mod task_cost;
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -33,6 +34,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
             }
             Part::Calls => tables.extend(system_calls::measure(&bench)),
             Part::Instructions => tables.extend(instructions::measure(&bench)),
+            Part::Tasks => tables.push(task_cost::measure(&bench)),
             Part::Memory => {
                 tables.push(memory::allocations(&bench));
                 let idle = memory::measure(&bench);
