@@ -124,9 +124,7 @@ pub(crate) const DATAGRAMS_PER_CALL_MAX: usize = 64;
 
 /// Replies to one peer merged into one message, and their total bytes. Linux splits the message again
 /// (`UDP_MAX_SEGMENTS` of its first versions).
-#[cfg(any(test, target_os = "linux"))]
 pub(crate) const MERGED_DATAGRAMS_MAX: usize = 64;
-#[cfg(any(test, target_os = "linux"))]
 pub(crate) const MERGED_BYTES_MAX: usize = IPV4_PAYLOAD_BYTES_MAX;
 
 /// Bytes requested by one read: the size of the read buffer, which all connections of a loop share.

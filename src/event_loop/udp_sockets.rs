@@ -123,14 +123,14 @@ impl EventLoop<'_> {
         for transmits in send_queue.transmits.chunk_by(|one, next| one.socket == next.socket) {
             let entry = udp_sockets.get_mut(transmits[0].socket as usize);
             let Some(UdpSocketEntry { socket: Some(socket), local, source, .. }) = entry else {
-                stats.datagrams_dropped += transmits.len() as u64;
+                stats.datagrams_dropped += transmits.iter().map(|transmit| u64::from(transmit.count)).sum::<u64>();
                 continue;
             };
             let notes = &mut SendNotes::new(journal, transmits[0].socket, source.generation);
             socket.send_datagrams(transmits, send_queue, notes, |transmit, sent| match sent {
-                Ok(()) => stats.datagrams_sent += 1,
+                Ok(()) => stats.datagrams_sent += u64::from(transmit.count),
                 Err(error) => {
-                    stats.datagrams_dropped += 1;
+                    stats.datagrams_dropped += u64::from(transmit.count);
                     repeated_logs.occurrences_mut().datagrams_lost.add((*local, transmit.to, error));
                 }
             });

@@ -27,29 +27,29 @@ impl<'a> SendNotes<'a> {
         self.journal.has_all()
     }
 
-    /// Notes a call that offered messages to the kernel, which accepted some from the front, with these datagrams.
+    /// Notes a call that offered messages to the kernel, which accepted some from the front, with these transmits.
     #[cfg(target_os = "linux")]
     #[inline]
     pub(crate) fn note_batch(
         &mut self,
         accepted: usize,
         offered: usize,
-        datagrams: &[Transmit],
+        transmits: &[Transmit],
         send_queue: &UdpSendQueue,
     ) {
         if self.are_wanted() {
-            self.note_batch_now(accepted, offered, datagrams, send_queue);
+            self.note_batch_now(accepted, offered, transmits, send_queue);
         }
     }
 
     #[cfg(target_os = "linux")]
     #[cold]
     #[inline(never)]
-    fn note_batch_now(&mut self, accepted: usize, offered: usize, datagrams: &[Transmit], send_queue: &UdpSendQueue) {
+    fn note_batch_now(&mut self, accepted: usize, offered: usize, transmits: &[Transmit], send_queue: &UdpSendQueue) {
         let Self { journal, key, generation } = self;
         journal.note(EntryKind::SendBatch, *key, *generation, [accepted as u64, offered as u64]);
-        for transmit in datagrams {
-            self.note_datagram(transmit, None, send_queue);
+        for datagram in transmits.iter().copied().flat_map(Transmit::datagrams) {
+            self.note_datagram(&datagram, None, send_queue);
         }
     }
 

@@ -18,13 +18,15 @@ const _: () = assert!(limits::SEND_QUEUE_DATAGRAMS_MAX <= 1 << POSITION_BITS, "e
 #[derive(Default)]
 pub(crate) struct UdpSendQueue {
     pub(crate) transmits: Vec<Transmit>,
+    datagrams: usize,
     bytes: Vec<u8>,
     /// Sort keys with positions, and the transmits in that order. They are kept between turns for their capacity.
     order: Vec<u64>,
     grouped: Vec<Transmit>,
 }
 
-/// A queued datagram.
+/// Datagrams queued one after another with one path and length; the last may be shorter. They fit one message that the
+/// kernel segments (udp(7), `UDP_SEGMENT`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Transmit {
     /// The slot of its socket.
@@ -32,15 +34,38 @@ pub(crate) struct Transmit {
     pub(crate) to: SocketAddr,
     /// The source address, on a socket with several addresses.
     pub(crate) from: Option<ScopedIp>,
-    /// The range of its payload in the bytes of the queue.
+    /// The number of datagrams.
+    pub(crate) count: u32,
+    /// The length of each datagram but the last.
+    pub(crate) segment: usize,
+    /// The range of the payloads in the bytes of the queue.
     start: usize,
     end: usize,
 }
 
 impl Transmit {
-    #[cfg(any(test, target_os = "linux"))]
     pub(crate) fn len(&self) -> usize {
         self.end - self.start
+    }
+
+    /// Its datagrams, as transmits of one datagram each.
+    pub(crate) fn datagrams(self) -> impl Iterator<Item = Self> {
+        (0..self.count as usize).map(move |number| {
+            let start = self.start + number * self.segment;
+            let end = self.end.min(start + self.segment);
+            Self { start, end, count: 1, segment: end - start, ..self }
+        })
+    }
+
+    /// Whether more datagrams to the same destination fit its message, behind this many datagrams and bytes. All have
+    /// its length; only the last may be shorter.
+    #[inline]
+    fn takes(&self, (count, bytes): (u32, usize), more: u32, segment: usize, more_bytes: usize) -> bool {
+        bytes == count as usize * self.segment
+            && (segment == self.segment || more == 1 && segment < self.segment)
+            && segment > 0
+            && (count + more) as usize <= limits::MERGED_DATAGRAMS_MAX
+            && bytes + more_bytes <= limits::MERGED_BYTES_MAX
     }
 
     /// From the highest bit: the socket, both addresses, the port, and zeros for the position in the queue.
@@ -54,10 +79,10 @@ impl Transmit {
         u64::from(self.socket) << SOCKET_SHIFT | peer << POSITION_BITS
     }
 
-    /// Whether both have the same socket, source and destination.
-    #[cfg(any(test, target_os = "linux"))]
-    fn has_same_path(&self, other: &Self) -> bool {
-        self.to == other.to && self.from == other.from && self.socket == other.socket
+    /// Whether it has this socket, destination and source.
+    #[inline]
+    fn has_path(&self, socket: u32, to: SocketAddr, from: Option<ScopedIp>) -> bool {
+        self.to.port() == to.port() && self.to == to && self.from == from && self.socket == socket
     }
 }
 
@@ -65,15 +90,24 @@ impl UdpSendQueue {
     /// Queues a datagram to an address in canonical form. Returns false if it is longer than a datagram can be, or if
     /// the queue is full.
     pub(crate) fn push(&mut self, socket: u32, to: SocketAddr, from: Option<ScopedIp>, payload: &[u8]) -> bool {
-        let start = self.bytes.len();
+        let (start, segment) = (self.bytes.len(), payload.len());
         let payload_bytes_max =
             if to.is_ipv4() { limits::IPV4_PAYLOAD_BYTES_MAX } else { limits::IPV6_PAYLOAD_BYTES_MAX };
-        let fits = payload.len() <= payload_bytes_max
-            && self.transmits.len() < limits::SEND_QUEUE_DATAGRAMS_MAX
-            && start + payload.len() <= limits::SEND_QUEUE_BYTES_MAX;
+        let fits = segment <= payload_bytes_max
+            && self.datagrams < limits::SEND_QUEUE_DATAGRAMS_MAX
+            && start + segment <= limits::SEND_QUEUE_BYTES_MAX;
         if fits {
+            self.datagrams += 1;
             self.bytes.extend_from_slice(payload);
-            self.transmits.push(Transmit { socket, to, from, start, end: start + payload.len() });
+            let end = start + segment;
+            match self.transmits.last_mut() {
+                Some(last)
+                    if last.has_path(socket, to, from) && last.takes((last.count, last.len()), 1, segment, segment) =>
+                {
+                    (last.count, last.end) = (last.count + 1, end);
+                }
+                _ => self.transmits.push(Transmit { socket, to, from, count: 1, segment, start, end }),
+            }
         }
         fits
     }
@@ -118,6 +152,7 @@ impl UdpSendQueue {
     }
 
     pub(crate) fn clear(&mut self) {
+        self.datagrams = 0;
         self.transmits.clear();
         self.bytes.clear();
     }
@@ -130,22 +165,20 @@ fn last_bits(ip: IpAddr) -> u32 {
     }
 }
 
-/// How many transmits from the front can be sent as one message that the kernel segments (udp(7), `UDP_SEGMENT`). They
-/// have the same path and length; only the last may be shorter.
+/// How many transmits from the front can be sent as one message that the kernel segments.
 #[cfg(any(test, target_os = "linux"))]
 pub(crate) fn mergeable_len(transmits: &[Transmit]) -> usize {
     let [first, rest @ ..] = transmits else { return 0 };
-    let segment = first.len();
-    let (mut count, mut bytes, mut last) = (1, segment, segment);
-    for next in rest.iter().take(limits::MERGED_DATAGRAMS_MAX - 1) {
-        let is_next = next.has_same_path(first) && (1..=segment).contains(&next.len());
-        bytes += next.len();
-        if last < segment || !is_next || bytes > limits::MERGED_BYTES_MAX {
+    let (mut len, mut count, mut bytes) = (1, first.count, first.len());
+    for next in rest {
+        if !first.has_path(next.socket, next.to, next.from)
+            || !first.takes((count, bytes), next.count, next.segment, next.len())
+        {
             break;
         }
-        (count, last) = (count + 1, next.len());
+        (len, count, bytes) = (len + 1, count + next.count, bytes + next.len());
     }
-    count
+    len
 }
 
 #[cfg(test)]
@@ -156,14 +189,26 @@ mod tests {
 
     const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9);
 
+    fn has_same_path(one: &Transmit, other: &Transmit) -> bool {
+        one.has_path(other.socket, other.to, other.from)
+    }
+
+    /// The payloads of transmits, one by one.
+    fn payloads<'a>(send_queue: &'a UdpSendQueue, transmits: &[Transmit]) -> Vec<&'a [u8]> {
+        let datagrams = transmits.iter().copied().flat_map(Transmit::datagrams);
+        datagrams.map(|datagram| send_queue.payload(&datagram)).collect()
+    }
+
     #[test]
-    fn each_transmit_keeps_its_own_payload() {
+    fn each_datagram_keeps_its_own_payload() {
         let mut send_queue = UdpSendQueue::default();
-        for payload in [&b"one"[..], b"", b"three"] {
+        let pushed = [&b"one"[..], b"two", b"3", b"four", b"", b"", b"fifth", b"sixth"];
+        for payload in pushed {
             assert!(send_queue.push(0, PEER, None, payload));
         }
-        let payloads: Vec<&[u8]> = send_queue.transmits.iter().map(|transmit| send_queue.payload(transmit)).collect();
-        assert_eq!(payloads, [&b"one"[..], b"", b"three"]);
+        assert_eq!(payloads(&send_queue, &send_queue.transmits), pushed);
+        let counts: Vec<u32> = send_queue.transmits.iter().map(|transmit| transmit.count).collect();
+        assert_eq!(counts, [3, 1, 1, 1, 2], "only the last of a transmit may be shorter");
     }
 
     fn any_transmits() -> impl Strategy<Value = Vec<(u32, u16, usize)>> {
@@ -182,11 +227,9 @@ mod tests {
     /// The payloads of each socket and peer, in the order of sending.
     fn payloads_by_peer(send_queue: &UdpSendQueue) -> BTreeMap<(u32, SocketAddr), Vec<Vec<u8>>> {
         let mut payloads_by_peer: BTreeMap<_, Vec<Vec<u8>>> = BTreeMap::new();
-        for transmit in &send_queue.transmits {
-            payloads_by_peer
-                .entry((transmit.socket, transmit.to))
-                .or_default()
-                .push(send_queue.payload(transmit).to_vec());
+        for datagram in send_queue.transmits.iter().copied().flat_map(Transmit::datagrams) {
+            let payload = send_queue.payload(&datagram).to_vec();
+            payloads_by_peer.entry((datagram.socket, datagram.to)).or_default().push(payload);
         }
         payloads_by_peer
     }
@@ -198,7 +241,7 @@ mod tests {
             let before = payloads_by_peer(&send_queue);
             send_queue.group();
             prop_assert_eq!(&payloads_by_peer(&send_queue), &before);
-            let groups = send_queue.transmits.chunk_by(Transmit::has_same_path).count();
+            let groups = send_queue.transmits.chunk_by(has_same_path).count();
             prop_assert_eq!(groups, before.len());
             let sockets: BTreeSet<u32> = send_queue.transmits.iter().map(|transmit| transmit.socket).collect();
             let runs = send_queue.transmits.chunk_by(|one, next| one.socket == next.socket).count();
@@ -212,12 +255,12 @@ mod tests {
             let mut rest = &send_queue.transmits[..];
             while !rest.is_empty() {
                 let (merged, behind) = rest.split_at(mergeable_len(rest));
-                let segment = merged[0].len().max(1);
-                let payloads: Vec<&[u8]> = merged.iter().map(|transmit| send_queue.payload(transmit)).collect();
+                let segment = merged[0].segment.max(1);
+                let payloads = payloads(&send_queue, merged);
                 let bytes = payloads.concat();
                 let cut: Vec<&[u8]> = if bytes.is_empty() { vec![b""] } else { bytes.chunks(segment).collect() };
                 prop_assert_eq!(cut, payloads);
-                prop_assert!(merged.iter().all(|transmit| transmit.has_same_path(&merged[0])));
+                prop_assert!(merged.iter().all(|transmit| has_same_path(transmit, &merged[0])));
                 rest = behind;
             }
         }
@@ -231,7 +274,7 @@ mod tests {
             assert!(send_queue.push(0, PEER, source, b"here"));
         }
         send_queue.group();
-        assert_eq!(send_queue.transmits.chunk_by(Transmit::has_same_path).count(), 2);
+        assert_eq!(send_queue.transmits.chunk_by(has_same_path).count(), 2);
     }
 
     #[test]
@@ -244,17 +287,28 @@ mod tests {
             }
         }
         send_queue.group();
-        let payloads: Vec<_> = payloads_by_peer(&send_queue).into_values().collect();
-        assert_eq!(payloads, vec![[b"1", b"2", b"3"]; 4]);
+        let by_peer: Vec<_> = payloads_by_peer(&send_queue).into_values().collect();
+        assert_eq!(by_peer, vec![[b"1", b"2", b"3"]; 4]);
     }
 
     #[test]
     fn as_many_are_merged_as_the_kernel_segments_and_no_more() {
-        let merged_len = |count, length| mergeable_len(&send_queue(&vec![(0, 9, length); count]).transmits);
-        assert_eq!((merged_len(64, 1), merged_len(65, 1), merged_len(3, 0)), (64, 64, 1));
-        assert_eq!((merged_len(7, 10_000), merged_len(60, 1_472)), (6, 44), "65,507 bytes");
-        let long_first = send_queue(&[(0, 9, 2), (0, 9, 1), (0, 9, 1)]);
-        assert_eq!(mergeable_len(&long_first.transmits), 2, "a shorter one is the last");
+        let merged = |transmits: &[(u32, u16, usize)]| {
+            let mut send_queue = send_queue(transmits);
+            send_queue.group();
+            let merged = &send_queue.transmits[..mergeable_len(&send_queue.transmits)];
+            merged.iter().map(|transmit| transmit.count).sum::<u32>()
+        };
+        // Queued one after another, and grouped.
+        for peers in [vec![9], vec![9, 10]] {
+            let merged_of = |(count, length)| {
+                let transmits: Vec<_> = peers.iter().map(|port| (0, *port, length)).collect();
+                merged(&transmits.repeat(count))
+            };
+            assert_eq!([(64, 1), (65, 1), (3, 0)].map(merged_of), [64, 64, 1]);
+            assert_eq!([(7, 10_000), (50, 1_472)].map(merged_of), [6, 44], "65,507 bytes");
+        }
+        assert_eq!(merged(&[(0, 9, 2), (0, 9, 1), (0, 9, 1)]), 2, "a shorter one is the last");
     }
 
     #[test]
@@ -276,6 +330,6 @@ mod tests {
         assert!(send_queue.bytes.len() <= limits::SEND_QUEUE_BYTES_MAX);
         send_queue.clear();
         while send_queue.push(0, PEER, None, b"") {}
-        assert_eq!(send_queue.transmits.len(), limits::SEND_QUEUE_DATAGRAMS_MAX);
+        assert_eq!(send_queue.datagrams, limits::SEND_QUEUE_DATAGRAMS_MAX);
     }
 }

@@ -308,7 +308,7 @@ impl SimHandle {
         notes: &mut SendNotes<'_>,
         mut outcome: impl FnMut(&Transmit, io::Result<()>),
     ) {
-        for transmit in transmits {
+        for transmit in transmits.iter().copied().flat_map(Transmit::datagrams) {
             let sent = loop {
                 match self.begin_call("transmit", Fault::SendDatagram) {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => notes.note_failed_call(1, &error),
@@ -325,15 +325,15 @@ impl SimHandle {
                 // The kernel chooses an address of the machine.
                 let is_open = from.is_unspecified() || from.is_multicast();
                 let from = SocketAddr::new(if is_open { machine_ip(transmit.to.ip()) } else { from }, bound.port());
-                let payload = send_queue.payload(transmit);
+                let payload = send_queue.payload(&transmit);
                 world.list_call("transmit", self.socket, 1);
                 world.count_call("transmit", self.socket, i64::try_from(payload.len()).unwrap_or(0));
                 world.transmit_datagram(self.socket, from, transmit.to, payload);
                 Ok(())
             });
             notes.note_single(&sent);
-            notes.note_datagram(transmit, sent.as_ref().err(), send_queue);
-            outcome(transmit, sent);
+            notes.note_datagram(&transmit, sent.as_ref().err(), send_queue);
+            outcome(&transmit, sent);
         }
     }
 

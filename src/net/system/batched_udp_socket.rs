@@ -28,6 +28,8 @@ pub(crate) struct BatchedUdpSocket {
     headers: Option<Headers>,
     /// Whether the kernel segments merged messages, and the device as far as is known.
     has_gso: bool,
+    /// Datagrams that are not sent as merged messages; empty between calls.
+    unmerged: Vec<Transmit>,
 }
 
 impl BatchedUdpSocket {
@@ -35,7 +37,7 @@ impl BatchedUdpSocket {
         let socket = PlainUdpSocket::new(socket, datagram_bytes_max, is_inherited)?;
         // A kernel without the option would send a merged message as one long datagram.
         let has_gso = getsockopt(&socket.inner, UdpGsoSegment).is_ok();
-        Ok(Self { headers: Some(Headers::new(&socket)), socket, has_gso })
+        Ok(Self { headers: Some(Headers::new(&socket)), socket, has_gso, unmerged: Vec::new() })
     }
 
     pub(crate) fn descriptor(&self) -> usize {
@@ -70,7 +72,7 @@ impl BatchedUdpSocket {
         Ok(received?)
     }
 
-    /// Sends datagrams, notes each call, and reports the outcome of each.
+    /// Sends datagrams, notes each call, and reports the outcome of each transmit, or of each datagram in it.
     pub(crate) fn send_datagrams(
         &mut self,
         transmits: &[Transmit],
@@ -78,25 +80,36 @@ impl BatchedUdpSocket {
         notes: &mut SendNotes<'_>,
         mut outcome: impl FnMut(&Transmit, io::Result<()>),
     ) {
+        self.send_list(transmits, true, send_queue, notes, &mut outcome);
+    }
+
+    fn send_list<F: FnMut(&Transmit, io::Result<()>)>(
+        &mut self,
+        transmits: &[Transmit],
+        may_merge: bool,
+        send_queue: &UdpSendQueue,
+        notes: &mut SendNotes<'_>,
+        outcome: &mut F,
+    ) {
         let mut rest = transmits;
-        // The number of transmits that were refused as one message.
-        let mut refused_together = 0;
         while !rest.is_empty() {
             // A batch of one costs more than a plain call, unless it needs control messages.
-            if let [Transmit { from: None, .. }] = rest {
+            if let [Transmit { from: None, count: 1, .. }] = rest {
                 return self.socket.send_datagrams(rest, send_queue, notes, outcome);
             }
+            if may_merge && !self.has_gso {
+                return self.send_unmerged(rest.iter().copied(), send_queue, notes, outcome);
+            }
             if !self.has_family_of(rest[0].to) {
-                let error = other_family();
-                notes.note_datagram(&rest[0], Some(&error), send_queue);
-                outcome(&rest[0], Err(error));
+                for datagram in rest[0].datagrams() {
+                    let error = other_family();
+                    notes.note_datagram(&datagram, Some(&error), send_queue);
+                    outcome(&datagram, Err(error));
+                }
                 rest = &rest[1..];
                 continue;
             }
-            let call = match refused_together {
-                0 => SendCall::of(rest, self.has_gso),
-                count => SendCall::of(&rest[..count], false),
-            };
+            let call = SendCall::of(rest, may_merge);
             let sent = match &mut self.headers {
                 Some(Headers::V4(headers)) => headers.send(&self.socket, &call, send_queue),
                 Some(Headers::V6(headers)) => headers.send(&self.socket, &call, send_queue),
@@ -118,19 +131,38 @@ impl BatchedUdpSocket {
                     0
                 }
                 Err(error) if call.segment.is_some() && self.is_gso_error(error) => {
-                    refused_together = call.transmits_in(1);
-                    0
+                    let refused = call.transmits_in(1);
+                    self.send_unmerged(rest[..refused].iter().copied(), send_queue, notes, outcome);
+                    refused
                 }
                 Err(error) => {
-                    let error = error.into();
-                    notes.note_datagram(&rest[0], Some(&error), send_queue);
-                    outcome(&rest[0], Err(error));
+                    let (error, mut datagrams) = (error.into(), rest[0].datagrams());
+                    if let Some(lost) = datagrams.next() {
+                        notes.note_datagram(&lost, Some(&error), send_queue);
+                        outcome(&lost, Err(error));
+                    }
+                    self.send_unmerged(datagrams, send_queue, notes, outcome);
                     1
                 }
             };
             rest = &rest[done..];
-            refused_together = refused_together.saturating_sub(done);
         }
+    }
+
+    /// Sends each datagram as a message of its own.
+    #[cold]
+    fn send_unmerged<F: FnMut(&Transmit, io::Result<()>)>(
+        &mut self,
+        transmits: impl Iterator<Item = Transmit>,
+        send_queue: &UdpSendQueue,
+        notes: &mut SendNotes<'_>,
+        outcome: &mut F,
+    ) {
+        let mut unmerged = std::mem::take(&mut self.unmerged);
+        unmerged.extend(transmits.flat_map(Transmit::datagrams));
+        self.send_list(&unmerged, false, send_queue, notes, outcome);
+        unmerged.clear();
+        self.unmerged = unmerged;
     }
 
     /// Whether a message may have failed only because it was merged.
@@ -182,10 +214,10 @@ impl<'a> SendCall<'a> {
             && first.to.is_ipv4() == transmits[0].to.is_ipv4()
         {
             let (message, after) = rest.split_at(if has_gso { mergeable_len(rest) } else { 1 });
-            let is_merged = message.len() > 1;
-            let segment = if is_merged { call.segment.or(Some(first.len())) } else { call.segment };
-            longest = first.len().max(longest);
-            if segment.is_some_and(|segment| longest > segment || (is_merged && first.len() < segment)) {
+            let is_merged = message.len() > 1 || first.count > 1;
+            let segment = if is_merged { call.segment.or(Some(first.segment)) } else { call.segment };
+            longest = first.segment.max(longest);
+            if segment.is_some_and(|segment| longest > segment || (is_merged && first.segment < segment)) {
                 break;
             }
             call.segment = segment;
@@ -343,7 +375,9 @@ impl SocketAddressFamily for SockaddrIn6 {
 
 #[cfg(test)]
 mod tests {
-    use super::{BatchedUdpSocket, RecvBatch, RecvMeta, ScopedIp, SendCall, SendNotes, SocketAddr, UdpSendQueue, io};
+    use super::{
+        BatchedUdpSocket, RecvBatch, RecvMeta, ScopedIp, SendCall, SendNotes, SocketAddr, Transmit, UdpSendQueue, io,
+    };
     use crate::observe::journal::Journal;
     use nix::sys::socket::setsockopt;
     use nix::sys::socket::sockopt::{IpRecvTos, Ipv4PacketInfo, Ipv4RecvTtl, ReceiveTimestamp, UdpGroSegment};
@@ -429,12 +463,12 @@ mod tests {
         let mut journal = Journal::new();
         let notes = &mut SendNotes::new(&mut journal, 0, 1);
         socket.send_datagrams(&send_queue.transmits, &send_queue, notes, |transmit, sent| {
-            outcomes += 1;
+            outcomes += transmit.count as usize;
             if sent.is_err() {
                 lost.push((transmit.to, send_queue.payload(transmit).to_vec()));
             }
         });
-        assert_eq!(outcomes, transmits.len(), "each transmit's outcome is reported once");
+        assert_eq!(outcomes, transmits.len(), "each datagram's outcome is reported once");
         lost
     }
 
@@ -632,12 +666,12 @@ mod tests {
             let peers: Vec<UdpSocket> = (0..3).map(|_| peer(LOOPBACK)).collect();
             let mut transmits = Vec::new();
             for peer in &peers {
-                transmits.push((refused, None, b"not here".to_vec()));
+                transmits.extend([(), ()].map(|()| (refused, None, b"not here".to_vec())));
                 for number in 0..3 {
                     transmits.push((address(peer), None, vec![number; 8]));
                 }
             }
-            assert_eq!(transmit(&mut socket, &transmits), vec![(refused, b"not here".to_vec()); 3], "{mode:?}");
+            assert_eq!(transmit(&mut socket, &transmits), vec![(refused, b"not here".to_vec()); 6], "{mode:?}");
             for peer in &peers {
                 assert_eq!([0, 1, 2].map(|_| recv(peer).0), [0, 1, 2].map(|number| vec![number; 8]), "{mode:?}");
             }
@@ -672,8 +706,8 @@ mod tests {
             let (mut calls, mut rest) = (Vec::new(), &send_queue.transmits[..]);
             while !rest.is_empty() {
                 let call = SendCall::of(rest, true);
-                let transmits: Vec<usize> = call.messages[..call.count].iter().map(|merged| merged.len()).collect();
-                calls.push((transmits, call.segment));
+                let count = |merged: &&[Transmit]| merged.iter().map(|transmit| transmit.count).sum::<u32>();
+                calls.push((call.messages[..call.count].iter().map(count).collect::<Vec<_>>(), call.segment));
                 rest = &rest[call.transmits_in(call.count)..];
             }
             calls
@@ -692,7 +726,7 @@ mod tests {
             assert_eq!(calls(&two_sources), [(vec![2], Some(5)), (vec![1], None)]);
         }
         let two_long_runs = [[plain(1, 5); 40], [plain(2, 5); 40]].concat();
-        assert_eq!(calls(&two_long_runs), [(vec![40, 24], Some(5)), (vec![16], Some(5))], "64 datagrams a call");
+        assert_eq!(calls(&two_long_runs), [(vec![40, 40], Some(5))]);
         let crowd: Vec<_> = (1..=100).map(|port| plain(port, 5)).collect();
         assert_eq!(calls(&crowd), [(vec![1; 64], None), (vec![1; 36], None)]);
     }

@@ -65,14 +65,14 @@ impl PlainUdpSocket {
         if notes.are_wanted() {
             return self.send_noted(transmits, send_queue, notes, &mut outcome);
         }
-        for transmit in transmits {
+        for datagram in transmits.iter().copied().flat_map(Transmit::datagrams) {
             let sent = loop {
-                match self.send_one(transmit, send_queue) {
+                match self.send_one(&datagram, send_queue) {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     other => break other,
                 }
             };
-            outcome(transmit, sent);
+            outcome(&datagram, sent);
         }
     }
 
@@ -85,10 +85,10 @@ impl PlainUdpSocket {
         notes: &mut SendNotes<'_>,
         outcome: &mut dyn FnMut(&Transmit, io::Result<()>),
     ) {
-        for transmit in transmits {
+        for datagram in transmits.iter().copied().flat_map(Transmit::datagrams) {
             let sent = loop {
-                let sent = self.send_one(transmit, send_queue);
-                if self.has_family_of(transmit.to) {
+                let sent = self.send_one(&datagram, send_queue);
+                if self.has_family_of(datagram.to) {
                     notes.note_single(&sent);
                 }
                 match sent {
@@ -96,8 +96,8 @@ impl PlainUdpSocket {
                     other => break other,
                 }
             };
-            notes.note_datagram(transmit, sent.as_ref().err(), send_queue);
-            outcome(transmit, sent);
+            notes.note_datagram(&datagram, sent.as_ref().err(), send_queue);
+            outcome(&datagram, sent);
         }
     }
 
