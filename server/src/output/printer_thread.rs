@@ -1,18 +1,22 @@
 //! The printing threads of both standard streams, and their bounded queues.
 //!
 //! Queueing never blocks: a line that does not fit is counted, and the stream reports the number later. A blocked
-//! stream does not delay the other one.
+//! stream does not delay the other one. A thread starts with its first line: after a second thread, each system call
+//! of a process that can be cancelled costs the C library 45 instructions more.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
-use std::{io, thread};
 
 use log::Level;
 
 use crate::cli::flags::serve_options::{EventStyle, LogFormat};
-use crate::output::stderr::{StderrLine, StderrWriter};
+use crate::exit::ExitError;
+use crate::output::standard_stream;
+use crate::output::stderr::{StderrLine, StderrWriter, exit_line};
 use crate::output::stdout::{StdoutLine, StdoutWriter};
 
 /// The name of the thread that writes standard error.
@@ -100,31 +104,97 @@ impl PrintedLines {
 struct LineQueue<L> {
     sender: SyncSender<Message<L>>,
     counters: Arc<QueueCounters>,
+    thread: Arc<ThreadStart<L>>,
+}
+
+/// The thread of a queue, started by the first line.
+struct ThreadStart<L> {
+    name: &'static str,
+    is_started: AtomicBool,
+    /// The receiving end, until the thread has taken it.
+    idle: Mutex<Option<PrinterThread<L>>>,
+}
+
+impl<L> ThreadStart<L> {
+    /// Locks, also after a panic of another thread: the thread is taken as a whole.
+    fn lock(&self) -> MutexGuard<'_, Option<PrinterThread<L>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<L> fmt::Debug for ThreadStart<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ThreadStart").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 impl<L> Clone for LineQueue<L> {
     fn clone(&self) -> Self {
-        Self { sender: self.sender.clone(), counters: Arc::clone(&self.counters) }
+        let (counters, thread) = (Arc::clone(&self.counters), Arc::clone(&self.thread));
+        Self { sender: self.sender.clone(), counters, thread }
     }
 }
 
-impl<L> LineQueue<L> {
-    fn new<S: LineSink<Line = L>>(sink: S) -> (Self, PrinterThread<S>) {
+impl<L: Send + 'static> LineQueue<L> {
+    /// A queue without a thread.
+    fn new(name: &'static str, sink: impl LineSink<Line = L> + Send + 'static) -> Self {
         let (sender, receiver) = mpsc::sync_channel(QUEUE_LINES_MAX);
         let counters = Arc::new(QueueCounters::default());
         let thread = PrinterThread {
             receiver,
             counters: Arc::clone(&counters),
-            sink,
+            sink: Box::new(sink),
             buffered_lines: 0,
             suppressed_written: 0,
             suppressed_due: None,
         };
-        (Self { sender, counters }, thread)
+        let idle = Mutex::new(Some(thread));
+        Self { sender, counters, thread: Arc::new(ThreadStart { name, is_started: AtomicBool::new(false), idle }) }
     }
 
-    /// Queues a line, or counts it as lost.
+    /// Queues a line for the thread, or counts it as lost.
     fn push(&self, line: L) {
+        self.queue(line);
+        self.start_thread();
+    }
+
+    /// Starts the thread, unless it was started. Returns false if there is none: the process may have reached its limit.
+    /// Lines then stay in the queue, and the next one tries again.
+    fn start_thread(&self) -> bool {
+        if self.thread.is_started.load(Ordering::Acquire) {
+            return true;
+        }
+        // Two threads that print their first lines at once start one. It waits for the lock.
+        let _one_start = self.thread.lock();
+        let thread = Arc::clone(&self.thread);
+        let run = move || {
+            let printer_thread = thread.lock().take();
+            printer_thread.into_iter().for_each(PrinterThread::run);
+        };
+        let is_started = self.thread.is_started.load(Ordering::Acquire)
+            || thread::Builder::new().name(self.thread.name.to_owned()).spawn(run).is_ok();
+        self.thread.is_started.store(is_started, Ordering::Release);
+        is_started
+    }
+
+    /// Writes what is queued on this thread, unless the other one was started.
+    fn write_here(&self) {
+        if let Some(idle) = &mut *self.thread.lock() {
+            while let Ok(message) = idle.receiver.try_recv() {
+                idle.handle(message);
+            }
+            idle.flush();
+        }
+    }
+
+    /// Takes the thread, so that no line starts it.
+    #[cfg(test)]
+    fn take_thread(&self) -> Option<PrinterThread<L>> {
+        self.thread.is_started.store(true, Ordering::Release);
+        self.thread.lock().take()
+    }
+
+    fn queue(&self, line: L) {
         // Counted before the thread can write it.
         self.counters.pending.fetch_add(1, Ordering::Relaxed);
         // While the queue is full, the thread is busy and will see the count.
@@ -149,6 +219,10 @@ impl<L> LineQueue<L> {
 
     /// Waits until everything queued is written, or until the deadline.
     fn flush_until(&self, deadline: Instant) {
+        let is_needed = self.thread.is_started.load(Ordering::Acquire) || self.unwritten_lines() > 0;
+        if !is_needed || !self.start_thread() {
+            return;
+        }
         let (done_sender, done) = mpsc::sync_channel(1);
         while self.sender.try_send(Message::Flush(done_sender.clone())).is_err() {
             if Instant::now() >= deadline {
@@ -169,9 +243,9 @@ pub(crate) struct Printer {
 }
 
 impl Printer {
-    /// Starts the threads of the process's own streams.
-    pub(crate) fn start(style: EventStyle, log_format: LogFormat) -> io::Result<Self> {
-        let (stderr, stderr_thread) = LineQueue::new(StderrWriter::new(log_format));
+    /// A printer to the process's own streams. It starts no thread yet.
+    pub(crate) fn new(style: EventStyle, log_format: LogFormat) -> Self {
+        let stderr = LineQueue::new(STDERR_THREAD_NAME, StderrWriter::new(log_format));
         let printed = Arc::new(PrintedLines::default());
         let (error_queue, counted) = (stderr.clone(), Arc::clone(&printed));
         let on_error = move |text| {
@@ -180,18 +254,37 @@ impl Printer {
                 error_queue.push(StderrLine::Log(Level::Warn, "halloo", text));
             }
         };
-        let (stdout, stdout_thread) = LineQueue::new(StdoutWriter::new(style, on_error));
-        thread::Builder::new().name(STDERR_THREAD_NAME.to_owned()).spawn(move || stderr_thread.run())?;
-        thread::Builder::new().name("stdout".to_owned()).spawn(move || stdout_thread.run())?;
-        Ok(Self { stdout, stderr, printed })
+        Self { stdout: LineQueue::new("stdout", StdoutWriter::new(style, on_error)), stderr, printed }
     }
 
     /// A printer that prints nothing, for tests.
     #[cfg(test)]
     pub(crate) fn null() -> Self {
-        let (stderr, _) = LineQueue::new(StderrWriter::new(LogFormat::Text));
-        let (stdout, _) = LineQueue::new(StdoutWriter::new(EventStyle::Off, |_| {}));
+        let stderr = LineQueue::new(STDERR_THREAD_NAME, StderrWriter::new(LogFormat::Text));
+        let stdout = LineQueue::new("stdout", StdoutWriter::new(EventStyle::Off, |_| {}));
+        drop((stdout.take_thread(), stderr.take_thread()));
         Self { stdout, stderr, printed: Arc::default() }
+    }
+
+    /// Prints the first line of standard output, which is written here if that cannot block.
+    pub(crate) fn print_ready(&self, line: Vec<u8>) {
+        let is_at_once = standard_stream::stdout().takes_at_once(line.len());
+        self.stdout.queue(StdoutLine::Ready(line));
+        if is_at_once {
+            self.stdout.write_here();
+        } else {
+            self.stdout.start_thread();
+        }
+    }
+
+    /// Prints why the process ends, here if no thread can be started.
+    pub(crate) fn print_exit(&self, error: ExitError, format: LogFormat) {
+        if self.stderr.start_thread() {
+            self.stderr.push(StderrLine::Exit(error));
+        } else {
+            // If standard error is closed, the exit status remains.
+            let _ = standard_stream::stderr().write_line(exit_line(&error, format));
+        }
     }
 
     /// Queues a line for standard output. Never blocks.
@@ -229,7 +322,9 @@ impl Printer {
 
     /// Requests that the number of suppressed events is written at that moment; false if the queue is full.
     pub(crate) fn write_suppressed_at(&self, due: Instant) -> bool {
-        self.stdout.sender.try_send(Message::WriteSuppressedAt(due)).is_ok()
+        let is_queued = self.stdout.sender.try_send(Message::WriteSuppressedAt(due)).is_ok();
+        self.stdout.start_thread();
+        is_queued
     }
 
     /// Waits until everything queued is written, at most `timeout` for each stream. Standard output is first: then
@@ -249,10 +344,10 @@ impl Printer {
 }
 
 /// The receiving end of a stream's queue, and the thread that writes the stream.
-struct PrinterThread<S: LineSink> {
-    receiver: Receiver<Message<S::Line>>,
+struct PrinterThread<L> {
+    receiver: Receiver<Message<L>>,
     counters: Arc<QueueCounters>,
-    sink: S,
+    sink: Box<dyn LineSink<Line = L> + Send>,
     /// Lines that the sink got since the last flush.
     buffered_lines: u64,
     /// Suppressed events whose number is written.
@@ -260,7 +355,7 @@ struct PrinterThread<S: LineSink> {
     suppressed_due: Option<Instant>,
 }
 
-impl<S: LineSink> PrinterThread<S> {
+impl<L> PrinterThread<L> {
     fn run(mut self) {
         loop {
             let message = self.receiver.try_recv().or_else(|_| {
@@ -279,7 +374,7 @@ impl<S: LineSink> PrinterThread<S> {
     }
 
     /// Sleeps until there is a message, or until the number of suppressed events is due.
-    fn receive(&self) -> Result<Message<S::Line>, RecvTimeoutError> {
+    fn receive(&self) -> Result<Message<L>, RecvTimeoutError> {
         match self.suppressed_due {
             Some(due) => self.receiver.recv_timeout(due.saturating_duration_since(Instant::now())),
             None => self.receiver.recv().map_err(RecvTimeoutError::from),
@@ -287,7 +382,7 @@ impl<S: LineSink> PrinterThread<S> {
     }
 
     /// Handles one message; its output is buffered first.
-    fn handle(&mut self, message: Message<S::Line>) {
+    fn handle(&mut self, message: Message<L>) {
         if self.suppressed_due.is_some_and(|due| due <= Instant::now()) {
             self.write_suppressed();
         }
@@ -335,7 +430,7 @@ mod tests {
     use std::thread;
     use std::time::{Duration, Instant};
 
-    use super::{LineQueue, Printer, PrinterThread, QUEUE_LINES_MAX};
+    use super::{LineQueue, Printer, QUEUE_LINES_MAX};
     use crate::cli::flags::serve_options::EventStyle;
     use crate::output::stderr::StderrWriter;
     use crate::output::stdout::{StdoutLine, StdoutWriter};
@@ -361,19 +456,12 @@ mod tests {
         }
     }
 
-    fn printer_without_thread(capacity: usize) -> (Printer, PrinterThread<StdoutWriter>, Receiver<String>) {
+    fn new_printer(capacity: usize) -> (Printer, Receiver<String>) {
         let (sender, written) = mpsc::sync_channel(capacity);
-        let (stdout, thread) =
-            LineQueue::new(StdoutWriter::with_writer(Box::new(ChannelWriter(sender)), EventStyle::Text, |_| {}));
-        let (stderr, stderr_thread) = LineQueue::new(StderrWriter::with_logger(Box::new(NullLogger)));
-        thread::spawn(move || stderr_thread.run());
-        (Printer { stdout, stderr, printed: Arc::default() }, thread, written)
-    }
-
-    fn start_printer(capacity: usize) -> (Printer, Receiver<String>) {
-        let (printer, thread, written) = printer_without_thread(capacity);
-        thread::spawn(move || thread.run());
-        (printer, written)
+        let stdout = StdoutWriter::with_writer(Box::new(ChannelWriter(sender)), EventStyle::Text, |_| {});
+        let stderr = StderrWriter::with_logger(Box::new(NullLogger));
+        let (stdout, stderr) = (LineQueue::new("stdout", stdout), LineQueue::new("stderr", stderr));
+        (Printer { stdout, stderr, printed: Arc::default() }, written)
     }
 
     /// A line with a number: `udp - bytes=7`.
@@ -394,7 +482,7 @@ mod tests {
 
     #[test]
     fn lines_are_printed_in_order() {
-        let (printer, written) = start_printer(100);
+        let (printer, written) = new_printer(100);
         for number in 0..50 {
             printer.print(line(number));
         }
@@ -408,7 +496,8 @@ mod tests {
     #[test]
     fn an_unread_output_never_blocks_and_its_lost_lines_are_counted() {
         // A thread that blocks in a write receives no message, like one that has not started.
-        let (printer, printer_thread, written) = printer_without_thread(10_000);
+        let (printer, written) = new_printer(10_000);
+        let printer_thread = printer.stdout.take_thread().unwrap();
         for number in 0..3 * QUEUE_LINES_MAX {
             printer.print(line(number));
         }
@@ -427,7 +516,7 @@ mod tests {
 
     #[test]
     fn the_count_of_suppressed_events_is_printed_when_it_is_due() {
-        let (printer, written) = start_printer(10);
+        let (printer, written) = new_printer(10);
         for _ in 0..480 {
             printer.count_suppressed();
         }
@@ -437,7 +526,7 @@ mod tests {
 
     #[test]
     fn a_flush_prints_the_count_before_it_is_due() {
-        let (printer, written) = start_printer(10);
+        let (printer, written) = new_printer(10);
         printer.count_suppressed();
         assert!(printer.write_suppressed_at(Instant::now() + TEST_TIMEOUT * 10));
         printer.flush(TEST_TIMEOUT);

@@ -21,7 +21,7 @@ use crate::cli::flags::serve_options::{LogFormat, ServeOptions};
 use crate::exit::{ExitError, ExitStatus};
 use crate::greeting::greeting_templates::GreetingTemplates;
 use crate::output::printer_thread::Printer;
-use crate::output::stderr::{StderrLine, exit_line};
+use crate::output::stderr::exit_line;
 use crate::output::{logger, standard_stream};
 use crate::process::sd_notify::SdNotifier;
 use crate::process::{self, inherited_socket};
@@ -55,8 +55,7 @@ fn serve(options: &ServeOptions) -> Result<ExitStatus, ExitError> {
     let inherited = inherited_socket::take_inherited()?;
     let templates = GreetingTemplates::new(&options.replies)?;
     process::raise_descriptor_limit();
-    let printer = Printer::start(options.output.events, options.output.log_format)
-        .map_err(|error| ExitError::from_io("cannot start the printing threads", &error))?;
+    let printer = Printer::new(options.output.events, options.output.log_format);
     logger::install(printer.clone(), logger::level_from_flags(options.output.verbose, options.output.quiet));
     let server = ServerContext::new(options, templates, &printer, SdNotifier::from_env())?;
     // It ends last, when this is dropped.
@@ -71,7 +70,7 @@ fn serve(options: &ServeOptions) -> Result<ExitStatus, ExitError> {
         }
         Err(error) => {
             let status = error.status;
-            printer.eprint(StderrLine::Exit(error));
+            printer.print_exit(error, options.output.log_format);
             (status, FLUSH_TIMEOUT_AFTER_ERROR)
         }
     };
@@ -80,7 +79,7 @@ fn serve(options: &ServeOptions) -> Result<ExitStatus, ExitError> {
         if status == ExitStatus::Success {
             status = error.status;
         }
-        printer.eprint(StderrLine::Exit(error));
+        printer.print_exit(error, options.output.log_format);
     }
     server.remove_ready_file();
     printer.flush(flush_timeout);

@@ -18,12 +18,14 @@ use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 use signal_hook::{flag, low_level};
 
+use crate::cli::flags::serve_options::ServeOptions;
 use crate::exit::ExitStatus;
 use crate::output::counters::Counters;
 use crate::process::shutdown::Shutdown;
 use crate::process::{self, inherited_signals};
 use crate::record::recordings::Recordings;
 use crate::serve::server_context::ServerContext;
+use crate::text::address::Endpoint;
 use crate::text::duration::format_duration;
 
 /// How long an abandoned start may take to close its sockets. Only a system call that hangs takes longer, such as one
@@ -60,17 +62,20 @@ impl StartSignals {
     }
 
     /// Collects the signals from now on. A stop signal now abandons the start, which may have sockets to close. It no
-    /// longer ends the process at once.
-    pub(crate) fn collect(self, server: &ServerContext<'_>) -> io::Result<(ServerSignals, StartGuard)> {
+    /// longer ends the process at once. A start without files needs no guard.
+    pub(crate) fn collect(self, server: &ServerContext<'_>) -> io::Result<(ServerSignals, Option<StartGuard>)> {
         for &signal in &self.stop_signals {
             flag::register(signal, Arc::clone(&server.stop_requested))?;
         }
         let (read_end, write_end) = UnixStream::pair()?;
         let signals = [SIGUSR1, SIGUSR2, SIGCHLD].iter().chain(&self.stop_signals);
         let delivery = SignalDelivery::with_pipe(Arc::new(read_end), write_end, SignalOnly, signals)?;
-        let start_guard = StartGuard::start(Arc::clone(&server.stop_requested))?;
-        // The kernel prefers the main thread, where no handler runs while a system call hangs.
-        inherited_signals::block_signals(&self.stop_signals);
+        let stop_requested = || Arc::clone(&server.stop_requested);
+        let start_guard = uses_files(server.options).then(|| StartGuard::start(stop_requested())).transpose()?;
+        if start_guard.is_some() {
+            // The kernel prefers the main thread, where no handler runs while a system call hangs.
+            inherited_signals::block_signals(&self.stop_signals);
+        }
         self.ends_process.store(false, Ordering::SeqCst);
         // Children that ended before SIGCHLD was caught.
         inherited_signals::reap_children();
@@ -82,6 +87,15 @@ impl StartSignals {
         };
         Ok((ServerSignals { delivery, handler }, start_guard))
     }
+}
+
+/// Whether the start uses a file, on a file system that may be unreachable.
+fn uses_files(options: &ServeOptions) -> bool {
+    let ServeOptions { listening, operation, output, recording, .. } = options;
+    !listening.unix.is_empty()
+        || matches!(operation.admin, Some(Endpoint::Unix(_)))
+        || output.ready_file.is_some()
+        || recording.record.is_some()
 }
 
 /// Ends the process if an abandoned start goes on for [`ABANDONED_START_TIMEOUT`]. It has a thread of its own: the main

@@ -16,7 +16,7 @@ use crate::admin::admin_thread::AdminThread;
 use crate::cli::without_effect::settings_without_effect;
 use crate::exit::{ExitError, ExitStatus, os_error};
 use crate::output::printer_thread::Printer;
-use crate::output::stdout::{StdoutLine, ready_line};
+use crate::output::stdout::ready_line;
 use crate::process;
 use crate::process::inherited_socket::{self, InheritedSocket};
 use crate::process::sd_notify::Watchdog;
@@ -57,8 +57,8 @@ pub(crate) fn run(
     }
     let signal_error = |error| ExitError::from_io("cannot catch signals", &error);
     // Before a socket's file is created, which must be removed.
-    let (signals, start_guard) = start_signals.collect(server).map_err(signal_error)?;
-    let (signals, mut start_guard) = (RefCell::new(signals), Some(start_guard));
+    let (signals, mut start_guard) = start_signals.collect(server).map_err(signal_error)?;
+    let signals = RefCell::new(signals);
     if let Some(endpoint) = admin_endpoint {
         *admin = Some(admin_sockets::start(server, endpoint)?);
     }
@@ -101,7 +101,7 @@ pub(crate) fn run(
         log_warnings(server, &sockets);
         // A script that waits for READY finds the server ready.
         server.shutdown.state.advance_to(ServerState::Ready);
-        printer.print(StdoutLine::Ready(ready_line));
+        printer.print_ready(ready_line);
         server.shutdown.notifier.notify_ready();
         let start = Instant::now();
         other_workers.start_serving(start);

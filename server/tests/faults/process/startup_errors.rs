@@ -45,6 +45,50 @@ fn a_failed_start_prints_one_line_and_sets_the_exit_status() {
     }
 }
 
+/// After a second thread, each system call that can be cancelled costs the C library more.
+#[test]
+#[ignore = "needs strace"]
+fn a_server_that_prints_no_line_after_ready_never_starts_a_thread() {
+    let calls = tempfile::NamedTempFile::new().expect("a temporary file");
+    let calls = calls.path().to_str().expect("a plain path");
+    let wrapper = ["strace", "-D", "-f", "-o", calls, "-e", "trace=clone,clone3,listen"];
+    let mut server = Server::start(HALLOO.command_under(&wrapper, &["--listen", "127.0.0.1:0", "--events", "off"]));
+    assert_eq!(request(server.tcp()), GREETING);
+    let calls = std::fs::read_to_string(calls).expect("strace has written it");
+    assert!(calls.contains("listen(") && !calls.contains("clone"), "{calls}");
+    server.assert_exits_on_sigterm();
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn without_a_thread_for_the_output_clients_are_served_and_a_failed_start_names_its_cause() {
+    let wrapper = ["strace", "-D", "-f", "-o", "/dev/null", "-e", "inject=clone,clone3:error=EAGAIN"];
+    let mut server = Server::start(HALLOO.command_under(&wrapper, &["--listen", "127.0.0.1:0"]));
+    for _ in 0..30 {
+        assert_eq!(request(server.tcp()), GREETING);
+    }
+    let address = server.tcp().to_string();
+    let mut second = Server::spawn(HALLOO.command_under(&wrapper, &["--tcp", &address]));
+    assert_eq!(second.wait(), 3);
+    wait_until("the end of the pipe", || second.stderr.is_closed());
+    let lines = second.stderr.lines();
+    assert!(lines.len() == 1 && lines[0].contains("address already in use"), "{lines:#?}");
+    assert_eq!(server.event_lines(), [""; 0]);
+    server.assert_exits_on_sigterm();
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_thread_for_the_output_that_does_not_start_is_started_by_the_next_line() {
+    let wrapper = ["strace", "-D", "-f", "-o", "/dev/null", "-e", "inject=clone,clone3:error=EAGAIN:when=1"];
+    let mut server = Server::start(HALLOO.command_under(&wrapper, &["--listen", "127.0.0.1:0"]));
+    for _ in 0..2 {
+        assert_eq!(request(server.tcp()), GREETING);
+    }
+    wait_until("both lines", || server.event_lines().len() == 2);
+    server.assert_exits_on_sigterm();
+}
+
 /// strace delays each bind by 100 ms, so that the other servers bind in between. With `-D` the server itself is the
 /// child of the test, and ends with it.
 #[test]

@@ -2,15 +2,19 @@
 //!
 //! The server still serves, and exits on SIGTERM.
 
-use std::fs::OpenOptions;
-use std::io::{BufRead, BufReader, Read};
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use nix::pty::openpty;
+use nix::sys::termios::{FlowArg, tcflow};
 use support::network::streams::GREETING;
 use support::network::tcp::request;
 use support::network::udp::{UDP_GREETING, recv, request_udp, udp_client};
 use support::process::captured_output::CapturedOutput;
+use support::process::nonblocking_pipe::{is_full, nonblocking_pipe};
 use support::process::server::Server;
 use support::wait::wait_until;
 
@@ -179,4 +183,36 @@ fn an_unread_standard_output_does_not_stop_standard_error_which_reports_lost_lin
     assert!(count.and_then(|count| count.parse::<u64>().ok()).is_some_and(|count| count > 100), "{line}");
     assert!(line.contains(" WARN ") && line.ends_with(", standard output is blocked"), "{line}");
     assert!(!server.stderr.text().contains("log lines lost"), "{}", server.stderr.text());
+}
+
+/// Starts a server, whose clients are served although its output has no room. `make_room` returns what it prints then.
+fn assert_ready_comes_later(output: impl Into<Stdio>, make_room: impl FnOnce() -> CapturedOutput) {
+    let mut command = HALLOO.command(&["--listen", "127.0.0.1:0", "--events", "off"]);
+    command.stdout(output);
+    let mut server = Server::spawn(command);
+    assert_serves(server.listening_address());
+    wait_until("a thread that prints", || server.thread_names().iter().any(|(_, name)| name == "stdout"));
+    make_room().wait_for_line("READY ");
+    server.assert_exits_on_sigterm();
+}
+
+#[test]
+fn a_pipe_that_is_full_from_the_start_delays_no_client_and_gets_ready_later() {
+    let (reader, mut writer) = nonblocking_pipe();
+    while !is_full(&writer) {
+        writer.write_all(b"\n").expect("there is room");
+    }
+    assert_ready_comes_later(writer, || CapturedOutput::read_from(Some(reader)));
+}
+
+#[test]
+fn a_terminal_that_is_stopped_from_the_start_delays_no_client_and_gets_ready_later() {
+    let terminal = openpty(None, None).expect("a terminal");
+    // What Ctrl-S does.
+    tcflow(&terminal.slave, FlowArg::TCOOFF).expect("it stops");
+    let slave = terminal.slave.try_clone().expect("a second end");
+    assert_ready_comes_later(slave, || {
+        tcflow(&terminal.slave, FlowArg::TCOON).expect("it goes on");
+        CapturedOutput::read_from(Some(File::from(terminal.master)))
+    });
 }

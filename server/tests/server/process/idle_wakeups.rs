@@ -1,5 +1,6 @@
-//! An idle server: no wake-up, no system call.
+//! An idle server: no wake-up, no system call, no further thread.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
@@ -78,4 +79,29 @@ fn attached_threads(strace: &Process) -> usize {
     let lines = strace.stderr.lines();
     let with = lines.iter().find_map(|line| line.split_once(" attached with ")?.1.split(' ').next()?.parse().ok());
     with.unwrap_or_else(|| lines.iter().filter(|line| line.ends_with(" attached")).count())
+}
+
+#[test]
+fn one_worker_and_its_signals_use_no_further_thread_until_a_line_is_printed() {
+    let assert_threads = |server: &Server, expected: &[&str]| {
+        let expected: BTreeSet<String> = expected.iter().copied().map(str::to_owned).collect();
+        wait_until("the names of the threads", || {
+            server.thread_names().into_iter().map(|(_, name)| name).collect::<BTreeSet<String>>() == expected
+        });
+        assert_eq!(server.thread_count(), expected.len());
+    };
+    for quiet in [&["--events", "off"][..], &["--events", "off", "-q"], &[]] {
+        let mut server = HALLOO.start(&[&["--listen", "127.0.0.1:0", "--workers", "1"], quiet].concat());
+        assert_threads(&server, &["halloo"]);
+        for _ in 0..30 {
+            assert_eq!(request(server.tcp()), GREETING);
+        }
+        let printing: &[&str] = if quiet.is_empty() { &["halloo", "stdout"] } else { &["halloo"] };
+        assert_threads(&server, printing);
+        // The report has no level.
+        server.signal("USR1");
+        server.stderr.wait_for_line(" turns=");
+        assert_threads(&server, &[printing, &["stderr"]].concat());
+        server.assert_exits_on_sigterm();
+    }
 }

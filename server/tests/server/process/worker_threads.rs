@@ -71,7 +71,7 @@ pub(crate) fn sockets(protocol: &str, at: SocketAddr) -> usize {
 #[test]
 fn tcp_and_udp_clients_are_spread_over_the_workers_and_all_are_answered() {
     let mut server = start(&["--events", "off"]);
-    let expected = ["halloo", "stderr", "stdout", "worker-2", "worker-3", "worker-4"].map(str::to_owned);
+    let expected = ["halloo", "worker-2", "worker-3", "worker-4"].map(str::to_owned);
     let expected = BTreeSet::from(expected);
     // Each thread sets its name after its start.
     wait_until("the names of the threads", || thread_names(&server) == expected);
@@ -95,14 +95,6 @@ fn tcp_and_udp_clients_are_spread_over_the_workers_and_all_are_answered() {
         );
     }
     server.assert_exits_on_sigterm();
-}
-
-#[test]
-fn one_worker_and_its_signals_use_no_further_thread() {
-    let server = HALLOO.start(&["--listen", "127.0.0.1:0", "--workers", "1"]);
-    let expected = BTreeSet::from(["halloo", "stderr", "stdout"].map(str::to_owned));
-    wait_until("the names of the threads", || thread_names(&server) == expected);
-    assert_eq!(server.thread_count(), expected.len());
 }
 
 #[test]
