@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::error::LoopStopped;
 use crate::ids::ConnectionId;
 use crate::limits;
+use crate::state::memory::shrink_queue;
 
 /// A job for the loop's thread.
 pub(crate) type Job = Box<dyn FnOnce(&mut Context) + Send>;
@@ -29,8 +30,8 @@ pub(crate) struct MailboxSender {
 
 struct Shared {
     posted: Mutex<Posted>,
-    /// There may be messages, and the loop has been woken or will be at once.
-    is_set: AtomicBool,
+    /// There are posted messages, and the loop has been woken or will be at once. Changed only under the lock.
+    has_posted: AtomicBool,
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -55,9 +56,13 @@ impl MailboxSender {
         if posted.is_closed {
             return Err(LoopStopped);
         }
+        let is_first = posted.messages.is_empty();
         posted.messages.push_back(message);
+        if is_first {
+            self.shared.has_posted.store(true, Ordering::Release);
+        }
         drop(posted);
-        if !self.shared.is_set.swap(true, Ordering::Release) {
+        if is_first {
             (self.shared.wake)();
         }
         Ok(())
@@ -67,13 +72,13 @@ impl MailboxSender {
 /// The receiving side, owned by the loop.
 pub(crate) struct Mailbox {
     pub(crate) sender: MailboxSender,
-    /// Messages that the turn has taken and not yet handled.
+    /// Messages that the loop has taken and not yet handled.
     pub(crate) taken: VecDeque<Message>,
 }
 
 impl Mailbox {
     pub(crate) fn new(wake: Box<dyn Fn() + Send + Sync>) -> Self {
-        let shared = Shared { posted: Mutex::default(), is_set: AtomicBool::new(false), wake };
+        let shared = Shared { posted: Mutex::default(), has_posted: AtomicBool::new(false), wake };
         Self {
             sender: MailboxSender { shared: Arc::new(shared) },
             taken: VecDeque::with_capacity(limits::MESSAGES_PER_TURN_MAX),
@@ -81,28 +86,30 @@ impl Mailbox {
     }
 
     pub(crate) fn has_messages(&self) -> bool {
-        self.sender.shared.is_set.load(Ordering::Acquire)
+        !self.taken.is_empty() || self.sender.shared.has_posted.load(Ordering::Acquire)
     }
 
-    /// Takes the posted messages, at most a turn's number; returns how many.
+    /// Takes all posted messages, unless some are left; returns how many the turn may handle.
     ///
-    /// The flag is cleared before the messages are taken, and a post sets it after adding its message. So if a message
-    /// is added too late to be taken, its post finds the flag cleared, and wakes the loop.
+    /// The two queues change places, so a post waits only for that. A post to the empty queue wakes the loop.
     pub(crate) fn take(&mut self) -> usize {
-        if self.has_messages() {
+        if self.taken.is_empty() && self.has_messages() {
             let shared = &self.sender.shared;
-            shared.is_set.swap(false, Ordering::Acquire);
-            let messages = &mut shared.lock().messages;
-            let count = messages.len().min(limits::MESSAGES_PER_TURN_MAX.saturating_sub(self.taken.len()));
-            self.taken.extend(messages.drain(..count));
-            if !messages.is_empty() {
-                // The next turn takes the rest without a wake-up.
-                shared.is_set.store(true, Ordering::Release);
-            } else if messages.capacity() > limits::MESSAGES_PER_TURN_MAX {
-                messages.shrink_to(limits::MESSAGES_PER_TURN_MAX);
-            }
+            let mut posted = shared.lock();
+            std::mem::swap(&mut self.taken, &mut posted.messages);
+            shared.has_posted.store(false, Ordering::Relaxed);
         }
-        self.taken.len()
+        self.taken.len().min(limits::MESSAGES_PER_TURN_MAX)
+    }
+
+    /// Releases the memory of a burst that is over; returns false while there are messages.
+    pub(crate) fn shrink(&mut self) -> bool {
+        if self.has_messages() {
+            return false;
+        }
+        shrink_queue(&mut self.taken, limits::MESSAGES_PER_TURN_MAX);
+        shrink_queue(&mut self.sender.shared.lock().messages, limits::MESSAGES_PER_TURN_MAX);
+        true
     }
 
     /// Refuses later posts. Earlier messages can still be [popped](Self::pop).
@@ -145,25 +152,49 @@ mod tests {
             handle.stop().expect("it is open");
         }
         assert_eq!((wakes.load(Ordering::Relaxed), mailbox.has_messages()), (1, true));
-        assert_eq!((mailbox.take(), mailbox.has_messages()), (10, false));
+        assert_eq!((mailbox.take(), mailbox.has_messages()), (10, true));
         handle.stop().expect("it is open");
         assert_eq!(
             (wakes.load(Ordering::Relaxed), mailbox.take()),
-            (2, 11),
+            (2, 10),
             "the messages that were not handled are still there"
         );
+        mailbox.taken.clear();
+        assert_eq!((mailbox.take(), mailbox.has_messages()), (1, true));
     }
 
     #[test]
     fn a_turn_takes_a_bounded_number_of_messages_and_the_rest_needs_no_second_wake_up() {
-        let mut mailbox = Mailbox::new(Box::new(|| {}));
+        let wakes = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&wakes);
+        let mut mailbox = Mailbox::new(Box::new(move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }));
         let handle = Handle::new(&mailbox);
         for _ in 0..=limits::MESSAGES_PER_TURN_MAX {
             handle.stop().expect("it is open");
         }
-        assert_eq!((mailbox.take(), mailbox.has_messages()), (limits::MESSAGES_PER_TURN_MAX, true));
+        assert_eq!(mailbox.take(), limits::MESSAGES_PER_TURN_MAX);
+        mailbox.taken.drain(..limits::MESSAGES_PER_TURN_MAX);
+        assert!(mailbox.has_messages(), "the turn does not wait");
+        assert_eq!((mailbox.take(), wakes.load(Ordering::Relaxed)), (1, 1));
         mailbox.taken.clear();
-        assert_eq!((mailbox.take(), mailbox.has_messages()), (1, false));
+        assert!(!mailbox.has_messages());
+    }
+
+    #[test]
+    fn the_memory_of_a_burst_is_released_when_all_messages_are_handled() {
+        let mut mailbox = Mailbox::new(Box::new(|| {}));
+        let handle = Handle::new(&mailbox);
+        let room = |mailbox: &Mailbox| mailbox.taken.capacity() + mailbox.sender.shared.lock().messages.capacity();
+        for _ in 0..2 {
+            (0..100_000).for_each(|_| handle.stop().expect("it is open"));
+            mailbox.taken.clear();
+            mailbox.take();
+        }
+        assert!(!mailbox.shrink() && room(&mailbox) >= 200_000);
+        mailbox.taken.clear();
+        assert!(mailbox.shrink() && room(&mailbox) <= 2 * limits::MESSAGES_PER_TURN_MAX, "{}", room(&mailbox));
     }
 
     #[test]

@@ -107,7 +107,7 @@ impl EventLoop<'_> {
     fn give_back_memory(&mut self) {
         let is_trimmed = self.context.buffer_pool.trim();
         self.callbacks.shrink();
-        let is_over = self.context.shrink_tables() && !self.mailbox.has_messages();
+        let is_over = self.context.shrink_tables() && self.mailbox.shrink();
         self.context.may_shrink = !is_over;
         if is_trimmed || is_over {
             release_freed_memory();
@@ -206,10 +206,11 @@ impl EventLoop<'_> {
                 self.notify(id, value);
             }
         }
-        while let Some(message) = self.mailbox.taken.pop_front() {
-            match message {
-                Message::Notify(id, value) => self.notify(id, value),
-                Message::Job(job) => self.run_job(job),
+        for _ in 0..messages {
+            match self.mailbox.taken.pop_front() {
+                Some(Message::Notify(id, value)) => self.notify(id, value),
+                Some(Message::Job(job)) => self.run_job(job),
+                None => break,
             }
         }
         self.context.may_shrink |= messages >= limits::MESSAGES_PER_TURN_MAX;

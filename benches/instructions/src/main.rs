@@ -44,6 +44,8 @@ fn main() -> ExitCode {
         Some("once") => once,
         Some("lines") => lines,
         Some("udp") => udp,
+        Some("timers") => timers,
+        Some("posts") => posts,
         _ => return usage(),
     };
     let Some(exchanges) = arguments.get(1).and_then(|count| count.parse().ok()) else {
@@ -59,7 +61,7 @@ fn main() -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: instructions once|lines|udp EXCHANGES");
+    eprintln!("usage: instructions once|lines|udp|timers|posts EXCHANGES");
     ExitCode::from(2)
 }
 
@@ -121,6 +123,37 @@ fn udp(exchanges: usize) -> std::io::Result<()> {
         let mut reply = [0; 64];
         let count = client.recv(&mut reply)?;
         assert_eq!(&reply[..count], REPLY);
+    }
+    Ok(())
+}
+
+/// Fires timers, a thousand of which are due in each turn.
+fn timers(fires: usize) -> std::io::Result<()> {
+    const TIMERS: u64 = 1_000;
+    let mut events = EventLoop::new()?;
+    // The longest is first: the order is not that in which they were set.
+    let after = |timer| Duration::from_nanos(TIMERS - timer);
+    for timer in 0..TIMERS {
+        events.every(after(timer), move |_| Some(after(timer)));
+    }
+    while events.stats().timers < fires as u64 {
+        turn(&mut events)?;
+    }
+    Ok(())
+}
+
+/// Posts jobs, 64 before each turn.
+fn posts(jobs: usize) -> std::io::Result<()> {
+    let mut events = EventLoop::new()?;
+    let handle = events.handle();
+    for job in 0..jobs {
+        let is_posted = handle.post(move |_| {
+            std::hint::black_box(job);
+        });
+        assert!(is_posted.is_ok());
+        if (job + 1) % 64 == 0 || job + 1 == jobs {
+            turn(&mut events)?;
+        }
     }
     Ok(())
 }
