@@ -28,6 +28,9 @@ struct Deadline {
 
 const NOT_ARMED: u32 = u32::MAX;
 
+/// Children of an entry. With four, an entry moves half as far as with two, and they lie in two cache lines.
+const CHILDREN: usize = 4;
+
 /// Entries with room from the start.
 const HEAP_RESERVED: usize = limits::TABLE_BYTES_RESERVED / size_of::<Deadline>();
 const POSITIONS_RESERVED: usize = limits::TABLE_BYTES_RESERVED / size_of::<u32>();
@@ -82,14 +85,18 @@ impl Deadlines {
         self.sequence = self.sequence.wrapping_add(1);
         let deadline = Deadline { at, sequence: self.sequence, packed_key: key.pack() };
         if let Some(position) = self.position(key) {
-            self.heap[position] = deadline;
-            self.restore_order(position);
+            self.restore_order(position, deadline);
         } else {
             if !matches!(key, SlotKey::Connection(_)) {
                 self.heap.reserve(1 + self.connections_reserved);
             }
+            let (kind, slot) = key.kind_and_slot();
+            let positions = &mut self.positions[kind as usize];
+            if positions.len() <= slot as usize {
+                positions.resize(slot as usize + 1, NOT_ARMED);
+            }
             self.heap.push(deadline);
-            self.sift_up(self.heap.len() - 1);
+            self.sift_up(self.heap.len() - 1, deadline);
         }
     }
 
@@ -130,43 +137,50 @@ impl Deadlines {
     }
 
     fn remove(&mut self, position: usize) {
-        self.set_position(self.heap[position], NOT_ARMED);
-        self.heap.swap_remove(position);
-        if position < self.heap.len() {
-            self.restore_order(position);
+        let removed = self.heap.swap_remove(position);
+        if let Some(last) = self.heap.get(position) {
+            self.restore_order(position, *last);
+        }
+        self.set_position(removed, NOT_ARMED);
+    }
+
+    /// Moves an entry from a position up or down to its place in the order.
+    fn restore_order(&mut self, position: usize, deadline: Deadline) {
+        if position > 0 && deadline.is_before(&self.heap[(position - 1) / CHILDREN]) {
+            self.sift_up(position, deadline);
+        } else {
+            self.sift_down(position, deadline);
         }
     }
 
-    /// Moves an entry up or down to its place in the order.
-    fn restore_order(&mut self, position: usize) {
-        let position = self.sift_up(position);
-        self.sift_down(position);
-    }
-
-    /// Moves an entry towards the root until its parent is before it; returns its position.
-    fn sift_up(&mut self, mut position: usize) -> usize {
-        let deadline = self.heap[position];
-        while position > 0 && deadline.is_before(&self.heap[(position - 1) / 2]) {
-            self.place(position, self.heap[(position - 1) / 2]);
-            position = (position - 1) / 2;
+    /// Moves an entry towards the root until its parent is before it.
+    fn sift_up(&mut self, mut position: usize, deadline: Deadline) {
+        while position > 0 {
+            let parent = (position - 1) / CHILDREN;
+            if !deadline.is_before(&self.heap[parent]) {
+                break;
+            }
+            self.place(position, self.heap[parent]);
+            position = parent;
         }
         self.place(position, deadline);
-        position
     }
 
     /// Moves an entry away from the root until no child is before it.
-    fn sift_down(&mut self, mut position: usize) {
-        let deadline = self.heap[position];
-        while let Some(mut child) = self.heap.get(2 * position + 1).copied() {
-            let mut child_position = 2 * position + 1;
-            if let Some(second) = self.heap.get(child_position + 1).filter(|second| second.is_before(&child)) {
-                (child, child_position) = (*second, child_position + 1);
+    fn sift_down(&mut self, mut position: usize, deadline: Deadline) {
+        loop {
+            let first = CHILDREN * position + 1;
+            let mut earliest = (position, deadline);
+            for (child, other) in (first..).zip(self.heap.iter().skip(first).take(CHILDREN)) {
+                if other.is_before(&earliest.1) {
+                    earliest = (child, *other);
+                }
             }
-            if !child.is_before(&deadline) {
+            if earliest.0 == position {
                 break;
             }
-            self.place(position, child);
-            position = child_position;
+            self.place(position, earliest.1);
+            position = earliest.0;
         }
         self.place(position, deadline);
     }
@@ -179,11 +193,7 @@ impl Deadlines {
 
     fn set_position(&mut self, deadline: Deadline, position: u32) {
         let (kind, slot) = SlotKey::unpack(deadline.packed_key).kind_and_slot();
-        let positions = &mut self.positions[kind as usize];
-        if positions.len() <= slot as usize {
-            positions.resize(slot as usize + 1, NOT_ARMED);
-        }
-        positions[slot as usize] = position;
+        self.positions[kind as usize][slot as usize] = position;
     }
 }
 
