@@ -52,6 +52,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
 
+    /// The cores that the part `workers` needs
+    #[arg(long, default_value_t = 4, hide = true)]
+    pub(crate) cores_min: usize,
+
     /// Also measure cold builds; takes a few minutes
     #[arg(long)]
     pub(crate) build_times: bool,
@@ -70,15 +74,25 @@ pub(crate) enum Part {
     Tasks,
     /// Allocations, memory for an idle connection, a million of them
     Memory,
-    /// Cost beside idle connections, and with many busy ones
+    /// Cost beside idle connections and armed timers, with many clients and with many UDP sockets
     Growth,
+    /// Exchanges a second by the number of workers
+    Workers,
     /// Time until ready, size of the program, build times
     Startup,
 }
 
 impl Part {
-    const ALL: [Self; 7] =
-        [Self::Cost, Self::Calls, Self::Instructions, Self::Tasks, Self::Memory, Self::Growth, Self::Startup];
+    const ALL: [Self; 8] = [
+        Self::Cost,
+        Self::Calls,
+        Self::Instructions,
+        Self::Tasks,
+        Self::Memory,
+        Self::Growth,
+        Self::Workers,
+        Self::Startup,
+    ];
 }
 
 /// The commands with which this program starts itself as a server or for a task.
@@ -97,6 +111,14 @@ pub(crate) enum Command {
     /// The server behind a proxy
     #[command(hide = true)]
     Backend,
+    /// A server with many UDP sockets
+    #[command(hide = true)]
+    ServeSockets {
+        /// Which one
+        server: Builtin,
+        /// How many
+        sockets: usize,
+    },
     /// A task without a socket
     #[command(hide = true)]
     Task {

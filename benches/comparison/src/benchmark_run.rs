@@ -99,12 +99,21 @@ impl BenchmarkRun {
         start: impl FnOnce() -> io::Result<Option<ServerProcess>>,
         measure: impl FnOnce(&ServerProcess) -> io::Result<T>,
     ) -> Measurement<T> {
+        self.measure_with(server, label, || start()?.as_ref().map(measure).transpose())
+    }
+
+    /// The same with a measurement that starts what it needs; it returns `None` if the server cannot do this.
+    pub(crate) fn measure_with<T>(
+        &self,
+        server: Server,
+        label: &str,
+        measure: impl FnOnce() -> io::Result<Option<T>>,
+    ) -> Measurement<T> {
         if self.environment.unavailable_reason(server).is_some() {
             return Measurement::Unavailable;
         }
         show_progress(&format!("{label}: {}", server.title()));
-        let result = start().and_then(|process| process.as_ref().map(measure).transpose());
-        match result {
+        match measure() {
             Ok(Some(value)) => Measurement::Value(value),
             Ok(None) => Measurement::Unsupported,
             Err(error) => {

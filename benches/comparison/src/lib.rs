@@ -44,6 +44,7 @@ pub fn main() -> ExitCode {
     let result = match arguments.command {
         Some(Command::Serve { server, mode, target }) => builtin::run(server, mode, target).map(|()| true),
         Some(Command::Backend) => builtin::bulk::backend::run().map(|()| true),
+        Some(Command::ServeSockets { server, sockets }) => builtin::many_sockets::run(server, sockets).map(|()| true),
         Some(Command::Task { runtime, task }) => tasks::run(runtime, task).map(|()| true),
         None => measurements::run(&arguments),
     };

@@ -1,5 +1,6 @@
 //! The CPUs of this machine, and the CPU affinity of each process.
 
+use std::ops::Range;
 use std::process::{Command, Stdio};
 use std::{fs, io};
 
@@ -40,6 +41,11 @@ impl Machine {
             sched_setaffinity(backend, &cpu_set(&[*core]))?;
         }
         Ok(true)
+    }
+
+    /// Pins this thread, and processes that it starts from now on, to these of the cores.
+    pub(crate) fn pin_to(&self, cores: Range<usize>) -> io::Result<()> {
+        pin(&self.cores[cores])
     }
 
     /// Lets this thread, and processes that it starts from now on, run on all cores.

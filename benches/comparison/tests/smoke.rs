@@ -51,6 +51,42 @@ fn every_runtime_runs_every_task() {
 }
 
 #[test]
+fn the_growth_of_the_floor_and_the_library_is_measured_for_every_size() {
+    let output = Command::new(env!("CARGO_BIN_EXE_comparison"))
+        .args(["--servers", "floor,library", "--parts", "growth", "--rounds", "1", "--seconds", "0.02", "--markdown"])
+        .output()
+        .expect("it starts");
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{stderr}");
+    for server in ["floor: bare epoll", "halloo, the library"] {
+        let rows: Vec<&str> = stdout.lines().filter(|line| line.starts_with(&format!("| {server} |"))).collect();
+        let figures: Vec<usize> = rows.iter().map(|row| row.matches("+0..+0 %").count()).collect();
+        assert_eq!(figures, [2, 2, 2, 4, 2], "a table has no figure:\n{stdout}");
+    }
+}
+
+#[test]
+#[ignore = "builds the program for release"]
+fn workers_are_measured_if_there_are_cores_and_else_one_line_tells_the_reason() {
+    let run = |cores_min: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_comparison"))
+            .args(["--servers", "binary", "--parts", "workers", "--rounds", "1", "--seconds", "0.02"])
+            .args(["--cores-min", cores_min])
+            .output()
+            .expect("it starts");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{stderr}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let [figures, reason] = ["2", "100000"].map(run);
+    for workload in ["once", "lines", "lines-deep"] {
+        let row = figures.lines().find(|line| line.trim_start().starts_with(&format!("{workload} ")));
+        assert!(row.is_some_and(|row| row.contains("(1.00, ")), "{workload} has no figure:\n{figures}");
+    }
+    assert!(reason.contains("Not measured: workers and clients need 100000 cores") && !reason.contains("1.00"));
+}
+
+#[test]
 #[ignore = "needs valgrind"]
 fn instructions_and_code_lines_are_counted_for_every_workload() {
     let output = Command::new(env!("CARGO_BIN_EXE_comparison"))

@@ -114,6 +114,11 @@ pub(crate) struct Load {
 impl Load {
     /// Opens the clients' sockets.
     pub(crate) fn open(address: SocketAddr, options: LoadOptions) -> io::Result<Self> {
+        Self::open_each(|_| address, options)
+    }
+
+    /// The same, with the address for each client.
+    pub(crate) fn open_each(address_of: impl Fn(usize) -> SocketAddr, options: LoadOptions) -> io::Result<Self> {
         let state = LoadState {
             poll: epoll::create(CreateFlags::CLOEXEC)?,
             requests: 0,
@@ -126,6 +131,7 @@ impl Load {
         let mut clients: Vec<Box<dyn Client>> = Vec::with_capacity(options.clients);
         let round = fan_out::Round::new(options.clients);
         for client in 0..options.clients {
+            let address = address_of(client);
             clients.push(match options.mode {
                 Mode::Once => Box::new(once::Once::new(address, client)),
                 Mode::Lines => Box::new(lines::Lines::open(address, client, options.depth, &state)?),

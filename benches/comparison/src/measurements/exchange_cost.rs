@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::load::{Load, Outcome, StopCondition};
 use crate::machine::Machine;
 use crate::servers::process::ServerProcess;
-use crate::workload::{LoadOptions, Workload};
+use crate::workload::LoadOptions;
 
 /// The cost of a load to the server.
 pub(crate) struct Cost {
@@ -17,7 +17,11 @@ pub(crate) struct Cost {
 
 /// Processor time for each exchange, with the clients on the core of the server.
 pub(crate) fn cost(process: &ServerProcess, options: LoadOptions, duration: Duration) -> io::Result<Cost> {
-    let mut load = Load::open(process.address, options)?;
+    load_cost(process, Load::open(process.address, options)?, duration)
+}
+
+/// The same for an open load.
+pub(crate) fn load_cost(process: &ServerProcess, mut load: Load, duration: Duration) -> io::Result<Cost> {
     load.run(StopCondition::Elapsed(duration / 5))?;
     let before = process.cpu_nanos()?;
     let outcome = load.run(StopCondition::Elapsed(duration))?;
@@ -49,9 +53,4 @@ pub(crate) fn per_second(outcome: &Outcome) -> f64 {
     #[expect(clippy::cast_precision_loss)]
     let exchanges = outcome.exchanges as f64;
     exchanges / outcome.elapsed.as_secs_f64()
-}
-
-/// A load of `clients` clients, with one line in flight each.
-pub(crate) fn line_load(clients: usize) -> LoadOptions {
-    LoadOptions { clients, ..Workload::Lines.load_options() }
 }

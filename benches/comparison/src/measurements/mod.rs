@@ -3,7 +3,7 @@
 pub(crate) mod all_servers;
 pub(crate) mod counts;
 pub(crate) mod exchange_cost;
-pub(crate) mod growth_with_connections;
+pub(crate) mod growth;
 pub(crate) mod idle_connections;
 pub(crate) mod kernel_memory;
 pub(crate) mod memory;
@@ -17,6 +17,7 @@ use std::io::{self, Write};
 use crate::arguments::{Arguments, Part};
 use crate::benchmark_run::{BenchmarkRun, clear_progress, show_progress};
 use crate::measurements::counts::{instructions, system_calls};
+use crate::measurements::growth::worker_scaling;
 use crate::report::chart;
 
 /// Runs the chosen measurements and prints them; false if one failed.
@@ -41,10 +42,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
                 tables.push(memory::table(&bench, &idle));
                 tables.extend(million_connections::table(&bench, &idle));
             }
-            Part::Growth => tables.extend([
-                growth_with_connections::by_idle_connections(&bench),
-                growth_with_connections::by_clients(&bench),
-            ]),
+            Part::Growth => tables.extend(growth::tables(&bench)),
+            Part::Workers => tables.push(worker_scaling::measure(&bench, arguments.cores_min)),
             Part::Startup => tables.push(startup::measure(&bench, arguments.build_times)),
         }
     }

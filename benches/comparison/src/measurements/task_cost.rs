@@ -74,13 +74,7 @@ fn cell(runs: &[f64], floor: &[f64], tokio: Option<&[f64]>) -> String {
 }
 
 /// Nanoseconds for each operation, by runtime and round. All runtimes take turns in every round.
-pub(crate) fn rounds(
-    bench: &BenchmarkRun,
-    name: &str,
-    runtimes: &[Runtime],
-    task: Task,
-    uses_all_cores: bool,
-) -> Vec<Vec<f64>> {
+fn rounds(bench: &BenchmarkRun, name: &str, runtimes: &[Runtime], task: Task, uses_all_cores: bool) -> Vec<Vec<f64>> {
     let mut runs = vec![Vec::new(); runtimes.len()];
     for round in 1..=bench.rounds {
         for (runtime, runs) in runtimes.iter().zip(&mut runs) {
@@ -96,7 +90,7 @@ pub(crate) fn rounds(
 }
 
 /// Nanoseconds of processor time for each operation.
-fn run(bench: &BenchmarkRun, runtime: Runtime, task: Task, uses_all_cores: bool) -> io::Result<f64> {
+pub(crate) fn run(bench: &BenchmarkRun, runtime: Runtime, task: Task, uses_all_cores: bool) -> io::Result<f64> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("task").arg(runtime.to_possible_value().map_or(String::new(), |value| value.get_name().to_owned()));
     match task {

@@ -188,6 +188,14 @@ impl Environment {
         Ok(Some(command))
     }
 
+    /// Starts a server with many UDP sockets. Its address is that of the first.
+    pub(crate) fn start_many_sockets(&self, server: Server, sockets: usize) -> io::Result<ServerProcess> {
+        let name = if server == Server::Floor { "floor" } else { "library" };
+        let mut command = Command::new(&self.executable);
+        command.args(["serve-sockets", name, &sockets.to_string()]);
+        ServerProcess::start(command)
+    }
+
     fn builtin(&self, server: Builtin, mode: Mode, target: Option<SocketAddr>) -> Command {
         let name = server.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
         let mut command = Command::new(&self.executable);

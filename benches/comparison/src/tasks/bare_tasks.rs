@@ -37,14 +37,23 @@ impl Wheel {
         nanos(self.started.elapsed())
     }
 
-    fn arm(&mut self, timer: usize, at: u64) {
+    fn arm(&mut self, timer: usize, now: u64, at: u64) {
         // The first tick that is not earlier.
         let tick = at.div_ceil(TICK_NANOS);
-        if tick - self.next_tick < self.slots.len() as u64 {
+        if at - now <= (self.slots.len() as u64 - 2) * TICK_NANOS {
             let slot = self.slot(tick);
             self.slots[slot].push(timer);
         } else {
             self.later.push((tick, timer));
+        }
+    }
+
+    /// Takes the timers of all ticks until now.
+    fn expire(&mut self, now: u64, expired: &mut Vec<usize>) {
+        while self.next_tick <= now / TICK_NANOS {
+            let slot = self.slot(self.next_tick);
+            expired.append(&mut self.slots[slot]);
+            self.next_tick += 1;
         }
     }
 
@@ -72,24 +81,20 @@ pub(super) fn run_timers(run: &'static TimerRun) -> Result<(), Box<dyn Error>> {
     let mut wheel = Wheel::new(run.plan.period());
     let mut timers = Vec::new();
     for beside in 0..run.plan.beside {
-        wheel.arm(usize::try_from(beside)?, nanos(NOT_DUE));
+        wheel.arm(usize::try_from(beside)?, 0, nanos(NOT_DUE));
     }
-    for timer in 0..usize::try_from(run.plan.timers)? {
-        timers.push(CountedTimer::new(run));
-        wheel.arm(timer, wheel.now() + period);
-    }
-    let mut expired = Vec::new();
+    timers.extend((0..run.plan.timers).map(|_| CountedTimer::new(run)));
+    let mut expired: Vec<usize> = (0..timers.len()).collect();
+    let mut now = wheel.now();
+    wheel.expire(now, &mut expired);
+    expired.drain(..).for_each(|timer| wheel.arm(timer, now, now + period));
     while !run.is_finished() {
         wait(&poll, Some(wheel.wait_millis()))?;
-        let now = wheel.now();
-        while wheel.next_tick <= now / TICK_NANOS {
-            let slot = wheel.slot(wheel.next_tick);
-            std::mem::swap(&mut expired, &mut wheel.slots[slot]);
-            wheel.next_tick += 1;
-            for timer in expired.drain(..) {
-                if timers[timer].fire() {
-                    wheel.arm(timer, now + period);
-                }
+        now = wheel.now();
+        wheel.expire(now, &mut expired);
+        for timer in expired.drain(..) {
+            if timers[timer].fire() {
+                wheel.arm(timer, now, now + period);
             }
         }
     }

@@ -4,6 +4,7 @@
 
 pub(crate) mod bare_epoll;
 pub(crate) mod bulk;
+pub(crate) mod many_sockets;
 pub(crate) mod on_halloo;
 pub(crate) mod on_mio;
 pub(crate) mod on_tokio;
