@@ -241,6 +241,10 @@ pub(crate) const BUFFER_BYTES_SHARE: usize = 4 * 1024;
 /// of an outbox take less than a hundredth of its bytes.
 pub(crate) const SHARED_BYTES_MIN: usize = 4 * 1024;
 
+/// Input that a callback writes on is copied into an outbox if it is shorter than this. Otherwise it is sent from the
+/// read buffer when the callback returns, and only what the kernel does not accept is copied.
+pub(crate) const LENT_BYTES_MIN: usize = 4 * 1024;
+
 /// How long buffers may be near their maximum before connections are reset: longer than a burst, shorter than a client
 /// waits.
 pub(crate) const STRAIN_MAX: Duration = Duration::from_secs(1);

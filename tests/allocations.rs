@@ -1,6 +1,7 @@
 //! Allocations of the loop's thread in the steady state.
 //!
-//! A request and its reply allocate nothing, whatever the journal notes. The memory of a burst of messages is freed.
+//! A request and its reply allocate nothing, whatever the journal notes. Input that a handler writes on is not copied. The
+//! memory of a burst of messages is freed.
 
 use std::cell::Cell;
 use std::io::{Read, Write};
@@ -9,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use halloo::observe::{EntryKind, Level, Recorder, Recording};
-use halloo::{EventLoop, Turn, datagrams, framing, stream};
+use halloo::{Connection, EventLoop, Turn, datagrams, framing, stream};
 
 const AT: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
@@ -186,6 +187,48 @@ fn a_recorded_exchange_causes_no_allocation() {
     drop(events);
     let recording = Recording::new([recorder]);
     assert_eq!(recording.loops[0].entries[0].kind, EntryKind::Lost, "the memory of the recorder was never full");
+}
+
+/// Returns the most bytes that the loop allocates while it receives 16,000 bytes. The handler writes them to the connection
+/// that was opened first.
+fn bytes_for_long_input(by_the_first: bool, is_copied: bool) -> u64 {
+    const INPUT: [u8; 16_000] = [b'x'; 16_000];
+    let first = Cell::new(None);
+    let mut events = EventLoop::new().expect("a loop");
+    let service = stream(|connection: &mut Connection<'_>, input: &[u8]| {
+        first.set(first.get().or(Some(connection.id())));
+        let copy = is_copied.then(|| input.to_vec());
+        let first = first.get().and_then(|id| connection.context().connection(id));
+        first.map_or(0, |mut first| first.try_write(copy.as_deref().unwrap_or(input)))
+    });
+    let listener = events.listen(SocketAddr::from(AT), service).expect("an address");
+    let address = events.local_addr(listener).expect("it has one");
+    let mut clients = [(); 2].map(|()| TcpStream::connect(address).expect("it listens"));
+    clients[0].set_read_timeout(Some(Duration::from_secs(20))).expect("an option of every socket");
+    let mut pass_on = |sender: usize, input: &[u8]| {
+        clients[sender].write_all(input).expect("the server reads");
+        let target = events.stats().bytes_sent + input.len() as u64;
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let counted = allocation_counter::measure(|| {
+            while events.stats().bytes_sent < target {
+                assert!(Instant::now() < deadline && events.turn(Some(Duration::from_millis(100))).is_ok());
+            }
+        });
+        let mut output = vec![0; input.len()];
+        clients[0].read_exact(&mut output).expect("all of it is sent");
+        assert!(output == input);
+        counted.bytes_max
+    };
+    let _warm_up = [pass_on(0, b"?"), pass_on(1, b"?")];
+    pass_on(usize::from(!by_the_first), &INPUT)
+}
+
+#[test]
+fn long_input_that_a_handler_sends_back_or_passes_on_is_not_copied() {
+    let [echoed, passed_on] = [true, false].map(|by_the_first| bytes_for_long_input(by_the_first, false));
+    assert!(echoed < 4_000 && passed_on < 4_000, "{echoed} and {passed_on} bytes allocated");
+    let copied = bytes_for_long_input(true, true);
+    assert!(copied >= 2 * 16_000, "{copied} bytes: the outbox is not counted");
 }
 
 #[test]

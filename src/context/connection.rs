@@ -337,7 +337,7 @@ impl<'a> Connection<'a> {
     /// Queues output; returns how many bytes. It looks up the context once, because protocols reply with many small
     /// messages.
     fn queue_output(&mut self, output: Output<'_>, unit: Unit) -> Result<usize, SendError> {
-        let Context { connections, listeners, buffer_pool, now, running_callback, .. } = &mut *self.context;
+        let Context { connections, listeners, buffer_pool, now, running_callback, lent_input, .. } = &mut *self.context;
         let ConnectionEntry { state, listener, .. } = &mut connections[self.slot as usize];
         if !state.accepts_output() {
             return Err(SendError::Closed);
@@ -372,7 +372,13 @@ impl<'a> Connection<'a> {
             if queued == 0 && matches!(state.phase, Phase::Open) {
                 state.last_progress = *now;
             }
-            if output.push(taken, state, buffer_pool, outbox_bytes_max, is_own).is_err() {
+            let pushed = match output {
+                Output::Copied(bytes) if state.can_send_now() && lent_input.lend(self.slot, &bytes[..taken]) => {
+                    state.buffers_or_take(buffer_pool).map(|buffers| buffers.push_lent(taken, is_own))
+                }
+                _ => output.push(taken, state, buffer_pool, outbox_bytes_max, is_own),
+            };
+            if pushed.is_err() {
                 state.close_out_of_memory();
                 self.context.mark_dirty(self.slot);
                 return Err(SendError::Closed);

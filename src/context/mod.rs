@@ -42,6 +42,7 @@ use crate::observe::journal::Journal;
 use crate::options::connect::Connect;
 use crate::options::connection_limits::ConnectionLimits;
 use crate::state::buffers::BufferPool;
+use crate::state::buffers::outbox::LentInput;
 use crate::state::deadlines::Deadlines;
 use crate::state::memory::shrink_map;
 use crate::state::phase::Phase;
@@ -132,6 +133,7 @@ pub struct Context {
     pub(crate) unused_handlers: Vec<u32>,
     pub(crate) loop_state: LoopState,
     pub(crate) running_callback: Option<RunningCallback>,
+    pub(crate) lent_input: LentInput,
     pub(crate) catches_panics: bool,
     /// Callbacks are neither noted nor protected against panics.
     pub(crate) calls_directly: bool,
@@ -204,6 +206,7 @@ impl Context {
             unused_handlers: Vec::new(),
             loop_state: LoopState::Running,
             running_callback: None,
+            lent_input: LentInput::default(),
             catches_panics: false,
             calls_directly: !journal.has_all(),
             may_shrink: false,
@@ -324,7 +327,7 @@ impl Context {
 
     /// Returns another connection, or this one; `None` if it is closing or gone. Ids are never reused.
     ///
-    /// Output to another connection is sent at the end of this turn.
+    /// Output to another connection is sent at the end of this turn, or earlier.
     pub fn connection(&mut self, id: ConnectionId) -> Option<Connection<'_>> {
         let entry = self.connections.get(id.slot as usize)?;
         // planted: note-reaches-the-next-in-the-slot

@@ -8,7 +8,10 @@ use crate::close_reason::CloseReason;
 use crate::context::Context;
 use crate::context::entries::connection_entry::ConnectionEntry;
 use crate::event_loop::EventLoop;
+use crate::event_loop::callbacks::Callbacks;
+use crate::event_loop::send::end_loan;
 use crate::ids::SlotKey;
+use crate::limits::LENT_BYTES_MIN;
 use crate::net::Stream;
 use crate::observe::entry::{EntryKind, raw_errno};
 use crate::observe::journal::Journal;
@@ -45,7 +48,7 @@ impl EventLoop<'_> {
             }
             return;
         }
-        let consumed = self.callbacks.on_data(&mut self.context, slot, &self.read_buffer[..count]);
+        let consumed = deliver(&mut self.callbacks, &mut self.context, slot, &self.read_buffer[..count]);
         let Context { connections, buffer_pool, now, .. } = &mut self.context;
         let state = &mut connections[slot as usize].state;
         if consumed < count {
@@ -60,7 +63,7 @@ impl EventLoop<'_> {
     /// Delivers the inbox.
     pub(super) fn deliver_inbox(&mut self, slot: u32) {
         let mut inbox = self.context.state(slot).take_inbox();
-        let consumed = self.callbacks.on_data(&mut self.context, slot, inbox.as_slice());
+        let consumed = deliver(&mut self.callbacks, &mut self.context, slot, inbox.as_slice());
         inbox.consume(consumed);
         let now = self.context.now;
         let state = self.context.state(slot);
@@ -84,6 +87,18 @@ impl EventLoop<'_> {
         }
         state.return_inbox(inbox);
     }
+}
+
+/// Delivers input; what the handler writes of it is sent without a copy, as far as the kernel accepts it.
+#[inline]
+fn deliver(callbacks: &mut Callbacks<'_>, context: &mut Context, slot: u32, input: &[u8]) -> usize {
+    if input.len() < LENT_BYTES_MIN {
+        return callbacks.on_data(context, slot, input);
+    }
+    context.lent_input.offer(input);
+    let consumed = callbacks.on_data(context, slot, input);
+    end_loan(context, input);
+    consumed
 }
 
 impl ConnectionEntry {

@@ -5,6 +5,7 @@
 use std::io::{self, IoSlice};
 
 use crate::close_reason::CloseReason;
+use crate::context::Context;
 use crate::context::entries::connection_entry::ConnectionEntry;
 use crate::ids::SlotKey;
 use crate::limits::{self, SEND_SLICES_MAX};
@@ -16,6 +17,33 @@ use crate::state::buffers::outbox::Outbox;
 use crate::state::connection_state::ConnectionState;
 use crate::state::phase::{CloseMode, DrainStep, InputStop, PeerActivity, Phase, ReadState, WriteHalf, WriteState};
 use crate::state::timestamp::Timestamp;
+
+/// Sends what an outbox has borrowed of a callback's input, and copies into the outbox what the kernel does not accept.
+#[inline(never)]
+pub(super) fn end_loan(context: &mut Context, input: &[u8]) {
+    let Context { connections, listeners, stats, now, turn, buffer_pool, journal, lent_input, .. } = context;
+    let Some((slot, range)) = lent_input.take() else {
+        return;
+    };
+    let entry = &mut connections[slot as usize];
+    entry.state.begin_turn(*turn);
+    let mut unsent = &input[range];
+    let is_all = entry.state.buffers.as_ref().is_some_and(|buffers| buffers.outbox.is_all_lent());
+    // A FIN shares a segment with the end of the outbox.
+    if is_all && entry.state.accepts_output() {
+        let sent = entry.send_lent(unsent, *now, slot, journal);
+        stats.bytes_sent += sent as u64;
+        unsent = &unsent[sent..];
+    }
+    let (state, bytes_max) = (&mut entry.state, listeners[entry.listener as usize].limits.outbox_bytes_max);
+    if let Some(buffers) = &mut state.buffers {
+        let is_kept = buffer_pool.end_loan(&mut buffers.outbox, unsent, bytes_max).is_ok();
+        buffers.record_sent();
+        if !is_kept {
+            state.close_out_of_memory();
+        }
+    }
+}
 
 impl ConnectionEntry {
     /// Sends once; returns the number of bytes that the kernel accepted.
@@ -42,9 +70,7 @@ impl ConnectionEntry {
                 }
                 // planted: rest-of-short-write-dropped
                 pool.consume_output(&mut buffers.outbox, count);
-                let is_left = !buffers.outbox.is_empty();
-                (buffers.own_output, buffers.awaits_memory) =
-                    (buffers.own_output && is_left, buffers.awaits_memory && is_left);
+                buffers.record_sent();
                 state.last_progress = now;
                 state.spend_budget(count);
                 count
@@ -53,6 +79,29 @@ impl ConnectionEntry {
                 let numbers = [0, buffers.outbox.len() as u64];
                 journal.note_error(EntryKind::Write, key, self.generation, numbers, &error);
                 state.record_write_error(&error);
+                0
+            }
+        }
+    }
+
+    /// Sends lent input once; returns the number of bytes that the kernel accepted.
+    fn send_lent(&mut self, lent: &[u8], now: Timestamp, slot: u32, journal: &mut Journal) -> usize {
+        let Some(stream) = &self.stream else {
+            return 0;
+        };
+        let key = SlotKey::Connection(slot);
+        match stream.send(lent, false) {
+            Ok(count) => {
+                journal.note_io(EntryKind::Write, key, self.generation, Ok(&lent[..count]), lent.len());
+                // The peer may send its next request before it has read all of this.
+                self.state.peer_activity = PeerActivity::Unknown;
+                self.state.last_progress = now;
+                self.state.spend_budget(count);
+                count
+            }
+            Err(error) => {
+                journal.note_error(EntryKind::Write, key, self.generation, [0, lent.len() as u64], &error);
+                self.state.record_write_error(&error);
                 0
             }
         }

@@ -282,6 +282,11 @@ impl ConnectionState {
         self.is_open() && self.write_half == WriteHalf::Open
     }
 
+    /// Whether new output can be sent before all other output.
+    pub(crate) fn can_send_now(&self) -> bool {
+        self.phase == Phase::Open && self.write_state == WriteState::Writable && self.outbox_len() == 0
+    }
+
     /// Bytes in the outbox.
     pub(crate) fn outbox_len(&self) -> usize {
         self.buffers.as_ref().map_or(0, |buffers| buffers.outbox.len())

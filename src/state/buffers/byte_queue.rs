@@ -43,6 +43,12 @@ impl ByteQueue {
         self.bytes.extend_from_slice(more);
     }
 
+    /// Inserts bytes at the front; the pool has reserved the room.
+    pub(super) fn push_front(&mut self, bytes: &[u8]) {
+        self.bytes.splice(..self.consumed, bytes.iter().copied());
+        self.consumed = 0;
+    }
+
     pub(crate) fn consume(&mut self, count: usize) {
         self.consumed += count;
         debug_assert!(self.consumed <= self.bytes.len(), "consumed more bytes than the queue has");

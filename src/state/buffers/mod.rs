@@ -36,6 +36,18 @@ impl Buffers {
         self.inbox.is_empty() && self.outbox.is_empty()
     }
 
+    /// Appends lent input to the empty outbox.
+    pub(crate) fn push_lent(&mut self, count: usize, is_own: bool) {
+        self.outbox.push_lent(count);
+        self.own_output |= is_own;
+    }
+
+    /// Updates the marks that end with the output.
+    pub(crate) fn record_sent(&mut self) {
+        let is_left = !self.outbox.is_empty();
+        (self.own_output, self.awaits_memory) = (self.own_output && is_left, self.awaits_memory && is_left);
+    }
+
     /// Bytes allocated.
     pub(crate) fn capacity(&self) -> usize {
         self.inbox.capacity() + self.outbox.copied.capacity()
@@ -205,7 +217,7 @@ impl BufferPool {
 
     /// How many more copied bytes an outbox may take, of at most `bytes_max` in total.
     pub(crate) fn outbox_room(&self, outbox: &Outbox, bytes_max: usize) -> usize {
-        self.room(&outbox.copied, bytes_max.saturating_sub(outbox.shared_len()))
+        self.room(&outbox.copied, bytes_max.saturating_sub(outbox.uncopied_len()))
     }
 
     /// Reserves room for copied bytes in an outbox of at most `bytes_max`.
@@ -253,6 +265,13 @@ impl BufferPool {
     /// Drops bytes that the kernel has accepted.
     pub(crate) fn consume_output(&mut self, outbox: &mut Outbox, count: usize) {
         outbox.consume(count, |bytes| self.release_shared(bytes));
+    }
+
+    /// Ends the loan of an outbox of at most `bytes_max`: keeps a copy of the part that is not sent.
+    pub(crate) fn end_loan(&mut self, outbox: &mut Outbox, unsent: &[u8], bytes_max: usize) -> Result<(), OutOfMemory> {
+        let reserved = self.reserve_outbox(outbox, unsent.len(), bytes_max);
+        outbox.end_loan(if reserved.is_ok() { unsent } else { &[] });
+        reserved
     }
 
     fn release_shared(&mut self, bytes: &SharedBytes) {

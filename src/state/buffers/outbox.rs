@@ -4,8 +4,9 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::ops::Range;
 
-use crate::limits::SEND_SLICES_MAX;
+use crate::limits::{LENT_BYTES_MIN, SEND_SLICES_MAX};
 use crate::shared_bytes::SharedBytes;
 use crate::state::buffers::byte_queue::ByteQueue;
 
@@ -15,8 +16,10 @@ pub(crate) struct Outbox {
     /// The copied bytes, without the shared buffers between them.
     pub(super) copied: ByteQueue,
     shared: VecDeque<SharedPart>,
-    /// All unsent bytes, copied and shared.
+    /// All unsent bytes: lent, copied and shared.
     len: usize,
+    /// Bytes before all others that are still in the read buffer, until the running callback returns.
+    lent: usize,
     /// The copied bytes before the last shared buffer.
     copied_before_shared: usize,
 }
@@ -29,6 +32,41 @@ struct SharedPart {
     unsent: SharedBytes,
 }
 
+/// The input of the running callback. One outbox may borrow a part of it until the callback returns, so that bytes which
+/// the kernel then accepts are not copied.
+#[derive(Debug, Default)]
+pub(crate) struct LentInput {
+    /// The address of the input, and its length.
+    address: usize,
+    len: usize,
+    /// The connection that has borrowed, and which part of the input.
+    borrowed: Option<(u32, Range<usize>)>,
+}
+
+impl LentInput {
+    /// Offers the input of a callback.
+    pub(crate) fn offer(&mut self, input: &[u8]) {
+        (self.address, self.len) = (input.as_ptr().addr(), input.len());
+    }
+
+    /// Ends the offer; returns the connection that has borrowed, and which part of the input.
+    pub(crate) fn take(&mut self) -> Option<(u32, Range<usize>)> {
+        self.len = 0;
+        self.borrowed.take()
+    }
+
+    /// Lends bytes to a connection, if they are a part of the input; returns true if it did.
+    pub(crate) fn lend(&mut self, slot: u32, bytes: &[u8]) -> bool {
+        let start = bytes.as_ptr().addr().wrapping_sub(self.address);
+        let is_part = start < self.len && bytes.len() <= self.len - start;
+        let is_lent = bytes.len() >= LENT_BYTES_MIN && is_part && self.borrowed.is_none();
+        if is_lent {
+            self.borrowed = Some((slot, start..start + bytes.len()));
+        }
+        is_lent
+    }
+}
+
 impl Outbox {
     pub(crate) fn len(&self) -> usize {
         self.len
@@ -38,8 +76,8 @@ impl Outbox {
         self.len == 0
     }
 
-    /// The bytes in shared buffers.
-    pub(crate) fn shared_len(&self) -> usize {
+    /// The bytes that are not copied.
+    pub(crate) fn uncopied_len(&self) -> usize {
         self.len - self.copied.len()
     }
 
@@ -52,6 +90,28 @@ impl Outbox {
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.len += bytes.len();
         self.copied.push(bytes);
+    }
+
+    /// Appends bytes that the running callback's input lends; the outbox is empty.
+    pub(crate) fn push_lent(&mut self, count: usize) {
+        (self.len, self.lent) = (count, count);
+    }
+
+    /// Whether it has borrowed all that it contains.
+    pub(crate) fn is_all_lent(&self) -> bool {
+        self.len == self.lent
+    }
+
+    /// Ends a loan: keeps a copy of the part that is not sent; the pool has reserved the room.
+    pub(super) fn end_loan(&mut self, unsent: &[u8]) {
+        self.len -= self.lent - unsent.len();
+        self.lent = 0;
+        // planted: lent-rest-dropped
+        self.copied.push_front(unsent);
+        if let Some(part) = self.shared.front_mut() {
+            part.copied_before += unsent.len();
+            self.copied_before_shared += unsent.len();
+        }
     }
 
     /// Appends a shared buffer; the pool [counts](super::BufferPool::push_shared) it.
@@ -125,7 +185,7 @@ impl Outbox {
     #[inline]
     pub(super) fn clear(&mut self, release: impl FnMut(&SharedBytes)) {
         self.copied.clear();
-        self.len = 0;
+        (self.len, self.lent) = (0, 0);
         if !self.shared.is_empty() {
             self.clear_shared(release);
         }
@@ -155,11 +215,18 @@ mod tests {
     proptest! {
         #[test]
         fn an_outbox_agrees_with_a_deque_and_the_pool_counts_its_memory(
-            steps in prop::collection::vec((any::<bool>(), 1usize..50, 0usize..6_000), 1..100),
+            steps in prop::collection::vec((any::<[bool; 2]>(), 1usize..50, 0usize..6_000), 1..100),
         ) {
             let (mut buffers, mut pool) = (Box::new(Buffers::default()), BufferPool::default());
             let (mut model, owner) = (VecDeque::new(), SharedBytes::from((0..=250).cycle().take(5_000).collect::<Vec<u8>>()));
-            for (is_shared, length, sent) in steps {
+            for ([is_shared, is_lent], length, sent) in steps {
+                let loan: Vec<u8> = (0..=250).cycle().take(LENT_BYTES_MIN + length).collect();
+                let lends = is_lent && buffers.outbox.is_empty();
+                if lends {
+                    buffers.outbox.push_lent(loan.len());
+                    model.extend(&loan);
+                    prop_assert!(buffers.outbox.is_all_lent());
+                }
                 let bytes = owner.slice(..if is_shared { SHARED_BYTES_MIN + length } else { length });
                 model.extend(&bytes[..]);
                 if is_shared {
@@ -167,6 +234,12 @@ mod tests {
                 } else {
                     pool.reserve_outbox(&mut buffers.outbox, length, 10_000).expect("there is memory");
                     buffers.outbox.push(&bytes);
+                }
+                prop_assert_eq!(buffers.outbox.len(), model.len());
+                if lends {
+                    let taken = sent.min(loan.len());
+                    pool.end_loan(&mut buffers.outbox, &loan[taken..], 10_000).expect("there is memory");
+                    model.drain(..taken);
                 }
                 let mut slices = [IoSlice::new(&[]); SEND_SLICES_MAX];
                 let (filled, is_all) = buffers.outbox.fill_slices(&mut slices);
@@ -183,5 +256,19 @@ mod tests {
                 prop_assert_eq!(pool.bytes(), buffers.capacity() + if holds_shared { owner.allocation().1 } else { 0 });
             }
         }
+    }
+
+    #[test]
+    fn one_outbox_borrows_a_long_part_of_the_input_and_nothing_else() {
+        let (input, other) = (vec![0; 3 * LENT_BYTES_MIN], vec![0; 3 * LENT_BYTES_MIN]);
+        let mut lent_input = LentInput::default();
+        assert!(!lent_input.lend(1, &input), "no callback is running");
+        lent_input.offer(&input[1..]);
+        assert!(!lent_input.lend(1, &other) && !lent_input.lend(1, &input), "it is not a part of the input");
+        assert!(!lent_input.lend(1, &input[1..LENT_BYTES_MIN]), "it is short");
+        assert!(lent_input.lend(1, &input[2 * LENT_BYTES_MIN..]) && !lent_input.lend(2, &input[1..]));
+        assert_eq!(lent_input.take(), Some((1, 2 * LENT_BYTES_MIN - 1..3 * LENT_BYTES_MIN - 1)));
+        assert!(!lent_input.lend(1, &input[1..]), "the callback has returned");
+        assert_eq!(lent_input.take(), None);
     }
 }
