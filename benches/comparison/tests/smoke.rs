@@ -1,6 +1,10 @@
 //! A short run of every built-in server on every workload.
 
-use std::process::Command;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 #[test]
 fn every_builtin_server_answers_every_workload() {
@@ -107,6 +111,61 @@ fn instructions_and_code_lines_are_counted_for_every_workload() {
             let is_plausible = |(instructions, lines): (&f64, &f64)| *lines > 0.0 && instructions > lines;
             assert!(instructions.iter().zip(&lines).all(is_plausible), "{stdout}");
         }
+    }
+}
+
+/// A server of the benchmark, ended when it is dropped.
+struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Server {
+    fn start(arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_comparison"));
+        let mut child = command.arg("serve").args(arguments).stdout(Stdio::piped()).spawn().expect("it starts");
+        let mut line = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+        stdout.read_line(&mut line).expect("its first line");
+        let address = line.trim().strip_prefix("READY ").expect("an address").to_owned();
+        Self { child, address }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn an_echo_and_a_proxy_lose_nothing_of_a_client_that_reads_late() {
+    let bytes: Vec<u8> = (0..64 << 20).map(|at: usize| (at % 251).to_le_bytes()[0]).collect();
+    for name in ["floor", "library", "tokio"] {
+        let echo = Server::start(&[name, "echo"]);
+        let proxy = Server::start(&[name, "proxy", &echo.address]);
+        let mut client = TcpStream::connect(&proxy.address).expect("the proxy listens");
+        client.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
+        client.set_write_timeout(Some(Duration::from_millis(100))).expect("a socket");
+        // Until all buffers are full.
+        let mut sent = 0;
+        while let Ok(count @ 1..) = client.write(&bytes[sent..]) {
+            sent += count;
+        }
+        assert!(sent < bytes.len(), "{name}: there is no backpressure");
+        let mut received = Vec::with_capacity(bytes.len());
+        thread::scope(|scope| {
+            let mut writer = client.try_clone().expect("a second descriptor");
+            let rest = &bytes[sent..];
+            scope.spawn(move || {
+                writer.set_write_timeout(None).expect("a socket");
+                writer.write_all(rest).expect("the proxy reads");
+                writer.shutdown(Shutdown::Write).expect("the proxy is connected");
+            });
+            client.read_to_end(&mut received).unwrap_or_else(|error| panic!("{name}: {error}"));
+        });
+        assert!(received == bytes, "{name}: {} bytes came back, or wrong ones", received.len());
     }
 }
 
