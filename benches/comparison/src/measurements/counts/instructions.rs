@@ -41,7 +41,7 @@ fn measure_group(bench: &BenchmarkRun, group: Group, workloads: &[Workload]) -> 
 
 /// halloo, and what it is compared with: a server in Python takes minutes under callgrind.
 fn is_counted(server: Server) -> bool {
-    matches!(server, Server::Floor | Server::Library | Server::Binary | Server::OtherBinary)
+    matches!(server, Server::Floor | Server::Plain | Server::Library | Server::Binary | Server::OtherBinary)
 }
 
 fn count(bench: &BenchmarkRun, server: Server, workload: Workload) -> Measurement<CodeCost> {

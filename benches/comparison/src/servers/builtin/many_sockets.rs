@@ -26,7 +26,9 @@ pub(crate) fn run(server: Builtin, sockets: usize) -> Result<(), Box<dyn Error>>
     match server {
         Builtin::Floor => serve_on_epoll(addresses, first),
         Builtin::Library => serve_on_halloo(addresses, first),
-        Builtin::Tokio | Builtin::Mio => Err("only the floor and the library have many sockets".into()),
+        Builtin::Plain | Builtin::Tokio | Builtin::Mio => {
+            Err("only the floor and the library have many sockets".into())
+        }
     }
 }
 

@@ -2,12 +2,13 @@
 //!
 //! Each listens on a free port of 127.0.0.1, prints its address in one line, and serves until killed.
 
-pub(crate) mod bare_epoll;
 pub(crate) mod bulk;
+pub(crate) mod floor;
 pub(crate) mod many_sockets;
 pub(crate) mod on_halloo;
 pub(crate) mod on_mio;
 pub(crate) mod on_tokio;
+pub(crate) mod plain_loop;
 
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -26,6 +27,7 @@ const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCAL
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub(crate) enum Builtin {
     Floor,
+    Plain,
     Library,
     Tokio,
     Mio,
@@ -37,7 +39,8 @@ pub(crate) fn run(server: Builtin, mode: Mode, target: Option<SocketAddr>) -> Re
         return bulk::run(server, mode, target);
     }
     match server {
-        Builtin::Floor => bare_epoll::run(mode),
+        Builtin::Floor => floor::run(mode),
+        Builtin::Plain => plain_loop::run(mode),
         Builtin::Library => on_halloo::run(mode, None),
         Builtin::Tokio => on_tokio::run(mode),
         Builtin::Mio => on_mio::run(mode),

@@ -47,7 +47,7 @@ pub(crate) fn run(mode: Mode, exchanges: Option<u64>) -> Result<(), Box<dyn Erro
             let listener = events.listen(ADDRESS, handler)?;
             events.local_addr(listener)?
         }
-        Mode::Udp => {
+        Mode::Udp | Mode::UdpGso => {
             let handler = datagrams(|datagram: &mut Datagram<'_>, _: &[u8]| {
                 datagram.reply(UDP_RESPONSE);
                 if are_last_exchanges(1) {

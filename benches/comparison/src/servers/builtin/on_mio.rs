@@ -24,7 +24,7 @@ struct Client {
 
 pub(super) fn run(mode: Mode) -> Result<(), Box<dyn Error>> {
     match mode {
-        Mode::Udp => serve_udp(),
+        Mode::Udp | Mode::UdpGso => serve_udp(),
         _ => serve_tcp(mode),
     }
 }

@@ -15,7 +15,7 @@ pub(super) fn run(mode: Mode) -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
         match mode {
-            Mode::Udp => serve_udp().await,
+            Mode::Udp | Mode::UdpGso => serve_udp().await,
             _ => serve_tcp(mode).await,
         }
     })

@@ -24,7 +24,7 @@ pub(super) fn run(server: Builtin, mode: Mode, target: Option<SocketAddr>) -> Re
         (Builtin::Floor, _) => epoll_copy::run(target),
         (Builtin::Library, _) => bulk_on_halloo::run(mode, target),
         (Builtin::Tokio, _) => bulk_on_tokio::run(mode, target),
-        (Builtin::Mio, _) => Err("mio's examples have no such server".into()),
+        (Builtin::Plain | Builtin::Mio, _) => Err("this server has no such mode".into()),
     }
 }
 

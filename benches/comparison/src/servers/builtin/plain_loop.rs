@@ -1,4 +1,4 @@
-//! The floor: a server on bare epoll, without error handling.
+//! A plain server on bare epoll, without error handling.
 //!
 //! Edge-triggered; each connection is registered once and read at each event. There are no log, limits or timeouts. The
 //! rest of a short write is lost, and any error ends the connection.
@@ -21,7 +21,7 @@ const LISTENER: u64 = u64::MAX;
 
 pub(super) fn run(mode: Mode) -> Result<(), Box<dyn Error>> {
     match mode {
-        Mode::Udp => serve_udp(),
+        Mode::Udp | Mode::UdpGso => serve_udp(),
         _ => serve_tcp(mode),
     }
 }
