@@ -1,8 +1,9 @@
 //! A short run of every built-in server on every workload.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 #[test]
@@ -112,24 +113,65 @@ fn instructions_and_code_lines_are_counted_for_every_workload() {
     }
 }
 
-/// A server that is killed at the end of the test.
-struct Server(Child);
+/// A server of the benchmark, ended when it is dropped.
+struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Server {
+    fn start(arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_comparison"));
+        let mut child = command.arg("serve").args(arguments).stdout(Stdio::piped()).spawn().expect("it starts");
+        let mut line = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+        stdout.read_line(&mut line).expect("its first line");
+        let address = line.trim().strip_prefix("READY ").expect("an address").to_owned();
+        Self { child, address }
+    }
+}
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn an_echo_and_a_proxy_lose_nothing_of_a_client_that_reads_late() {
+    let bytes: Vec<u8> = (0..64 << 20).map(|at: usize| (at % 251).to_le_bytes()[0]).collect();
+    for name in ["floor", "library", "tokio"] {
+        let echo = Server::start(&[name, "echo"]);
+        let proxy = Server::start(&[name, "proxy", &echo.address]);
+        let mut client = TcpStream::connect(&proxy.address).expect("the proxy listens");
+        client.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket");
+        client.set_write_timeout(Some(Duration::from_millis(100))).expect("a socket");
+        // Until all buffers are full.
+        let mut sent = 0;
+        while let Ok(count @ 1..) = client.write(&bytes[sent..]) {
+            sent += count;
+        }
+        assert!(sent < bytes.len(), "{name}: there is no backpressure");
+        let mut received = Vec::with_capacity(bytes.len());
+        thread::scope(|scope| {
+            let mut writer = client.try_clone().expect("a second descriptor");
+            let rest = &bytes[sent..];
+            scope.spawn(move || {
+                writer.set_write_timeout(None).expect("a socket");
+                writer.write_all(rest).expect("the proxy reads");
+                writer.shutdown(Shutdown::Write).expect("the proxy is connected");
+            });
+            client.read_to_end(&mut received).unwrap_or_else(|error| panic!("{name}: {error}"));
+        });
+        assert!(received == bytes, "{name}: {} bytes came back, or wrong ones", received.len());
     }
 }
 
 #[test]
 fn the_floor_loses_no_response_to_a_client_that_reads_late() {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_comparison"));
-    let server = command.args(["serve", "floor", "lines"]).stdout(Stdio::piped()).spawn();
-    let mut server = Server(server.expect("it starts"));
-    let mut ready = String::new();
-    BufReader::new(server.0.stdout.take().expect("a pipe")).read_line(&mut ready).expect("a first line");
-    let mut client = TcpStream::connect(ready.trim().trim_start_matches("READY ")).expect("it listens");
+    let server = Server::start(&["floor", "lines"]);
+    let mut client = TcpStream::connect(&server.address).expect("it listens");
     client.set_write_timeout(Some(Duration::from_millis(300))).expect("a socket");
     client.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket");
     // Without a reader, the buffers fill: then neither side can go on.

@@ -237,6 +237,33 @@ mod tests {
     }
 
     #[test]
+    fn an_echo_with_a_wrong_byte_is_an_error() {
+        let outcome = one_client(Mode::Echo, |listener| {
+            let (mut stream, _) = listener.accept().expect("a client");
+            let mut bytes = [0; 1000];
+            stream.read_exact(&mut bytes).expect("the first bytes");
+            bytes[999] ^= 1;
+            stream.write_all(&bytes).expect("the client is connected");
+            let _ = std::io::copy(&mut stream, &mut std::io::sink());
+        });
+        let error = outcome.unwrap_err().to_string();
+        assert!(error.starts_with("a wrong answer"), "{error}");
+    }
+
+    #[test]
+    fn a_delivery_of_a_byte_too_many_is_an_error() {
+        let outcome = one_client(Mode::FanOut, |listener| {
+            let (mut stream, _) = listener.accept().expect("a client");
+            stream.read_exact(&mut [0]).expect("a request");
+            let delivery = &crate::byte_pattern::pattern_at(0)[..=crate::workload::DELIVERY_BYTES];
+            stream.write_all(delivery).expect("the client is connected");
+            let _ = stream.read(&mut [0]);
+        });
+        let error = outcome.unwrap_err().to_string();
+        assert!(error.starts_with("a wrong answer"), "{error}");
+    }
+
+    #[test]
     fn a_lost_datagram_is_sent_again_and_counted() {
         let server = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         let address = server.local_addr().expect("an address");

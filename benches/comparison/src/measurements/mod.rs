@@ -35,7 +35,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
             }
             Part::Calls => tables.extend(system_calls::measure(&bench)),
             Part::Instructions => tables.extend(instructions::measure(&bench)),
-            Part::Tasks => tables.push(task_cost::measure(&bench)),
+            Part::Tasks => {
+                let (table, panel_group) = task_cost::measure(&bench);
+                tables.push(table);
+                panel_groups.push(panel_group);
+            }
             Part::Memory => {
                 tables.push(memory::allocations(&bench));
                 let idle = memory::measure(&bench);

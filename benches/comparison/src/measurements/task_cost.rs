@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use crate::benchmark_run::{BenchmarkRun, show_progress};
+use crate::report::chart::{Bar, Panel, PanelGroup};
 use crate::report::statistics::Summary;
 use crate::report::table::{Table, thousands};
 use crate::servers::Server;
@@ -38,12 +39,13 @@ fn server(runtime: Runtime) -> Server {
     }
 }
 
-/// The table of the tasks.
-pub(crate) fn measure(bench: &BenchmarkRun) -> Table {
+/// The table of the tasks, and their part of the chart.
+pub(crate) fn measure(bench: &BenchmarkRun) -> (Table, PanelGroup) {
     let title = "Processor time for a timer that fires and is set again, and for a posted job";
     let mut table = Table::new(title, &["runtime"]);
     let runtimes: Vec<Runtime> =
         Runtime::ALL.into_iter().filter(|runtime| bench.servers.contains(&server(*runtime))).collect();
+    let mut panels = Vec::new();
     table.rows = runtimes.iter().map(|runtime| vec![server(*runtime).title().to_owned()]).collect();
     for (name, task, uses_all_cores) in tasks(bench.duration) {
         table.header.push(name.to_owned());
@@ -52,6 +54,7 @@ pub(crate) fn measure(bench: &BenchmarkRun) -> Table {
         for (runtime, row) in table.rows.iter_mut().enumerate() {
             row.push(cell(&runs[runtime], &runs[0], tokio.map(|tokio| &*runs[tokio])));
         }
+        panels.push(panel(name, &runtimes, &runs));
     }
     table.note(format!(
         "Rounds: {}; the median, its ratio to the floor and to tokio, and the spread around it. All threads are \
@@ -60,16 +63,33 @@ pub(crate) fn measure(bench: &BenchmarkRun) -> Table {
     ));
     table.note("timers: 1,000 of 10 ms; timers-100k: 100,000 of 1 s; posts: 1,000,000 boxed jobs of another thread.");
     table.note("tokio: a task with `sleep` in a loop for each timer; jobs through an unbounded channel.");
-    table
+    (table, PanelGroup { title: "A timer that fires and is set again; a posted job".to_owned(), panels })
+}
+
+/// The ratios to the floor, which is the first.
+fn panel(name: &'static str, runtimes: &[Runtime], runs: &[Vec<f64>]) -> Panel {
+    let bars = runtimes.iter().zip(runs).map(|(runtime, of_runtime)| Bar {
+        label: server(*runtime).title(),
+        is_own: *runtime == Runtime::Library,
+        ratio: ratio(of_runtime, &runs[0]),
+        missing: "failed".to_owned(),
+    });
+    let floor = Summary::of(runs[0].iter().copied()).map_or(0.0, |nanos| nanos.median);
+    Panel { title: name, floor_nanos: floor, bars: bars.collect() }
+}
+
+/// The ratio within each round.
+fn ratio(runs: &[f64], to: &[f64]) -> Option<Summary> {
+    Summary::of(runs.iter().zip(to).map(|(run, to)| run / to))
 }
 
 /// A cell: nanoseconds, and ratios within each round.
 fn cell(runs: &[f64], floor: &[f64], tokio: Option<&[f64]>) -> String {
-    let ratio = |to: &[f64]| Summary::of(runs.iter().zip(to).map(|(run, to)| run / to));
-    let (Some(nanos), Some(to_floor)) = (Summary::of(runs.iter().copied()), ratio(floor)) else {
+    let (Some(nanos), Some(to_floor)) = (Summary::of(runs.iter().copied()), ratio(runs, floor)) else {
         return "failed".to_owned();
     };
-    let to_tokio = tokio.and_then(ratio).map_or(String::new(), |ratio| format!("{:.2}, ", ratio.median));
+    let to_tokio =
+        tokio.and_then(|tokio| ratio(runs, tokio)).map_or(String::new(), |ratio| format!("{:.2}, ", ratio.median));
     format!("{} ns ({:.2}, {to_tokio}{})", thousands(nanos.median), to_floor.median, nanos.spread())
 }
 
