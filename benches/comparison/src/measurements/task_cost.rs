@@ -62,7 +62,7 @@ pub(crate) fn measure(bench: &BenchmarkRun) -> (Table, PanelGroup) {
         bench.rounds
     ));
     table.note("timers: 1,000 of 10 ms; timers-100k: 100,000 of 1 s; posts: 1,000,000 boxed jobs of another thread.");
-    table.note("tokio: a task with `sleep` in a loop for each timer; jobs through an unbounded channel.");
+    table.note("tokio: a task for each timer, with a `Sleep` that is reset; jobs through an unbounded channel.");
     (table, PanelGroup { title: "A timer that fires and is set again; a posted job".to_owned(), panels })
 }
 

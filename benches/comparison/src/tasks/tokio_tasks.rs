@@ -1,10 +1,11 @@
 //! The tasks on tokio: sleeping tasks, jobs through a channel.
 
 use std::error::Error;
+use std::pin::pin;
 use std::thread;
 
 use tokio::sync::mpsc::unbounded_channel;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{CountedTimer, NOT_DUE, TimerRun, job};
 
@@ -24,11 +25,14 @@ pub(super) fn run_timers(run: &'static TimerRun) -> Result<(), Box<dyn Error>> {
 
 async fn repeat(run: &'static TimerRun) {
     let mut timer = CountedTimer::new(run);
+    // Resetting one `Sleep` costs less than a new one for each fire.
+    let mut sleep = pin!(sleep(run.plan.period()));
     loop {
-        sleep(run.plan.period()).await;
+        sleep.as_mut().await;
         if !timer.fire() {
             return;
         }
+        sleep.as_mut().reset(Instant::now() + run.plan.period());
     }
 }
 
