@@ -122,6 +122,14 @@ pub(crate) const DATAGRAMS_PER_TURN_MAX: u32 = 128;
 #[cfg(target_os = "linux")]
 pub(crate) const DATAGRAMS_PER_CALL_MAX: usize = 64;
 
+/// Calls that receive many datagrams before the kernel is asked to merge those of one sender (`UDP_GRO`), and calls
+/// without merged ones after which that ends, if the queue is empty then. The second is odd, because the calls of a
+/// budget of datagrams are two or four: each of them is tried.
+#[cfg(target_os = "linux")]
+pub(crate) const GRO_TRIALS_PAUSE: u32 = 4;
+#[cfg(target_os = "linux")]
+pub(crate) const GRO_TRIAL_CALLS: u32 = 7;
+
 /// Replies to one peer merged into one message, and their total bytes. Linux splits the message again
 /// (`UDP_MAX_SEGMENTS` of its first versions).
 pub(crate) const MERGED_DATAGRAMS_MAX: usize = 64;
@@ -253,7 +261,8 @@ pub(crate) const STRAIN_MAX: Duration = Duration::from_secs(1);
 pub(crate) const STRAIN_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Room for datagrams received by one call, per loop, for any number of sockets: 64 of up to 32 KiB, or 32 of the
-/// longest. It is address space, and becomes memory as far as datagrams have filled it.
+/// longest. It is address space, and becomes memory as far as datagrams have filled it. A socket whose budget ended
+/// inside a message of merged datagrams has one more, until its next turn.
 pub(crate) const RECV_BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// Bytes of queued UDP replies after which the loop sends them before the end of the turn.

@@ -24,17 +24,28 @@ impl EventLoop<'_> {
             && entry.is_open
             && let Some(socket) = &mut entry.socket
         {
-            match socket.recv_datagrams(&mut self.recv_batch, budget as usize) {
+            let received = if entry.undelivered.is_empty() {
+                socket.recv_datagrams(&mut self.recv_batch, budget as usize)
+            } else {
+                self.recv_batch = std::mem::take(&mut entry.undelivered);
+                Ok(true)
+            };
+            match received {
                 Ok(may_have_more) => {
                     entry.source.backoff.on_success();
                     // A drain ends when the queue is empty: it does not wait for an event.
                     // planted: full-batch-is-the-last
                     let is_empty = !may_have_more && !matches!(entry.source.drain, SourceDrain::Left(_));
-                    budget -= self.deliver_datagrams(slot);
+                    budget -= self.deliver_datagrams(slot, budget);
+                    let has_rest = !self.recv_batch.is_empty();
+                    if has_rest {
+                        self.recv_batch.asked = 0;
+                        self.context.udp_sockets[slot as usize].undelivered = std::mem::take(&mut self.recv_batch);
+                    }
                     if self.context.send_queue.is_over_soft_max() {
                         self.send_datagrams();
                     }
-                    if is_empty {
+                    if is_empty && !has_rest {
                         return SourceState::WouldBlock;
                     }
                 }
@@ -53,18 +64,22 @@ impl EventLoop<'_> {
         SourceState::Ready
     }
 
-    /// Delivers the received datagrams; returns their number.
-    fn deliver_datagrams(&mut self, slot: u32) -> u32 {
+    /// Delivers the received datagrams, at most this many; returns their number.
+    fn deliver_datagrams(&mut self, slot: u32, max: u32) -> u32 {
         let UdpSocketEntry { handler, local: bound, ref source, .. } = self.context.udp_sockets[slot as usize];
         let (socket, mut count) = (Key { generation: source.generation, slot }, 0);
         let (handler, key) = (self.callbacks.datagram_handler(&mut self.context, handler), SlotKey::UdpSocket(slot));
         let begin = self.context.journal.has_all().then(|| {
             // One pair of entries for all datagrams of a batch.
             let (received, asked) = (self.recv_batch.len() as u64, self.recv_batch.asked as u64);
-            self.context.note(EntryKind::ReceiveBatch, key, [received, asked]);
+            if asked > 0 {
+                self.context.note(EntryKind::ReceiveBatch, key, [received, asked]);
+            }
             self.context.note_callback_begin(Callback::Datagram, Some(key), received)
         });
-        while let Some((meta, payload)) = self.recv_batch.next() {
+        while count < max
+            && let Some((meta, payload)) = self.recv_batch.next()
+        {
             let context = &mut self.context;
             let is_open = context.udp_sockets.get(slot as usize).is_some_and(|entry| entry.is_open);
             if !is_open || context.loop_state.is_stopping() {

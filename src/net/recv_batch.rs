@@ -1,6 +1,7 @@
 //! Datagrams received by one call, and which are delivered.
 //!
-//! All sockets of a loop share one batch, which is empty between two receives.
+//! All sockets of a loop share one batch, which is empty between two receives. If a budget ends inside a batch, its
+//! socket keeps the rest until the next turn.
 
 use std::iter::Take;
 use std::net::{IpAddr, SocketAddr};
@@ -19,58 +20,80 @@ pub(crate) struct RecvBatch {
     buffer: Vec<u8>,
     /// Distance in bytes between the starts of two datagrams.
     stride: usize,
-    received: Vec<ReceivedDatagram>,
+    /// Maximum number of bytes delivered of a datagram.
+    bytes_max: usize,
+    received: Vec<ReceivedMessage>,
+    /// The messages that are delivered, and the bytes of the next one that are.
     delivered: usize,
-    /// The most datagrams that the last call asked for.
+    offset: usize,
+    /// The most datagrams that the last call asked for; zero in the rest of a batch.
     pub(crate) asked: usize,
     /// Whether the kernel has just refused to receive batches. The next call receives one datagram.
     pub(crate) is_refused: bool,
 }
 
-/// One datagram, cut if it was longer than its part of the buffer.
-pub(crate) struct ReceivedDatagram {
+/// One datagram, or several of one sender that the kernel has merged; cut if it was longer than its part of the buffer.
+pub(crate) struct ReceivedMessage {
     pub(crate) len: usize,
+    /// The length of each datagram; the last may be shorter.
+    pub(crate) segment: usize,
     pub(crate) meta: RecvMeta,
 }
 
 impl RecvBatch {
-    /// Returns buffers for at most `max` datagrams of this many bytes, and the list of received datagrams, in the same
-    /// order.
+    /// Returns `max` or fewer buffers of `stride` bytes, and the list of received messages, in the same order. Datagrams
+    /// are delivered up to this many bytes.
     pub(crate) fn prepare(
         &mut self,
-        bytes: usize,
+        bytes_max: usize,
+        stride: usize,
         max: usize,
-    ) -> (Take<ChunksExactMut<'_, u8>>, &mut Vec<ReceivedDatagram>) {
+    ) -> (Take<ChunksExactMut<'_, u8>>, &mut Vec<ReceivedMessage>) {
+        self.clear();
         // The system supplies pages of zeros when they are first written, so unused room costs nothing.
         if self.buffer.is_empty() {
             self.buffer = vec![0; limits::RECV_BATCH_BYTES_MAX];
         }
-        self.stride = bytes;
+        (self.bytes_max, self.stride) = (bytes_max, stride);
         let buffers = self.buffer.chunks_exact_mut(self.stride).take(max);
         self.asked = buffers.len();
         (buffers, &mut self.received)
     }
 
-    /// Returns the next datagram to deliver; clears the batch after the last.
+    /// Returns the next datagram to deliver.
+    #[inline]
     pub(crate) fn next(&mut self) -> Option<(&RecvMeta, &[u8])> {
-        if self.delivered == self.received.len() {
-            self.clear();
+        let ReceivedMessage { len, segment, meta } = self.received.get_mut(self.delivered)?;
+        let start = self.delivered * self.stride + self.offset;
+        let bytes = (*segment).min(*len - self.offset);
+        self.offset += bytes;
+        if self.offset == *len {
+            (self.delivered, self.offset) = (self.delivered + 1, 0);
         }
-        let ReceivedDatagram { len, meta } = self.received.get(self.delivered)?;
-        let start = self.delivered * self.stride;
-        self.delivered += 1;
-        Some((meta, &self.buffer[start..start + len]))
+        // The kernel reports that it has cut a whole message.
+        if bytes < *len || bytes > self.bytes_max {
+            meta.truncated = bytes > self.bytes_max;
+        }
+        Some((meta, &self.buffer[start..start + bytes.min(self.bytes_max)]))
     }
 
-    /// The number of received datagrams.
+    /// Whether all datagrams are delivered.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.delivered == self.received.len()
+    }
+
+    /// The number of datagrams that are not delivered.
     pub(crate) fn len(&self) -> usize {
-        self.received.len()
+        let rest = &self.received[self.delivered..];
+        let delivered = rest.first().map_or(0, |message| self.offset / message.segment.max(1));
+        let datagrams = rest.iter().map(|message| message.len.div_ceil(message.segment.max(1)).max(1));
+        datagrams.sum::<usize>() - delivered
     }
 
     /// Drops the datagrams that are not delivered.
     pub(crate) fn clear(&mut self) {
         self.received.clear();
-        self.delivered = 0;
+        (self.delivered, self.offset) = (0, 0);
     }
 }
 

@@ -89,6 +89,7 @@ impl Transmit {
 impl UdpSendQueue {
     /// Queues a datagram to an address in canonical form. Returns false if it is longer than a datagram can be, or if
     /// the queue is full.
+    #[inline]
     pub(crate) fn push(&mut self, socket: u32, to: SocketAddr, from: Option<ScopedIp>, payload: &[u8]) -> bool {
         let (start, segment) = (self.bytes.len(), payload.len());
         let payload_bytes_max =

@@ -12,6 +12,7 @@ use crate::context::entries::source::Source;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Key, SlotKey, SourceKey, Token, UdpSocketId, to_slot};
 use crate::net::UdpSocket;
+use crate::net::recv_batch::RecvBatch;
 use crate::observe::entry::EntryKind;
 use crate::options::bind::Bind;
 use crate::state::source_address_limits::RateLimiter;
@@ -20,6 +21,8 @@ use crate::state::source_address_limits::RateLimiter;
 pub(crate) struct UdpSocketEntry {
     /// `None` after the close.
     pub(crate) socket: Option<UdpSocket>,
+    /// Received datagrams behind the end of the last budget.
+    pub(crate) undelivered: RecvBatch,
     pub(crate) handler: u32,
     /// The bound address, in canonical form.
     pub(crate) local: SocketAddr,
@@ -69,6 +72,7 @@ impl Context {
         self.udp_sockets.insert(UdpSocketEntry {
             may_broadcast: socket.may_broadcast(),
             socket: Some(socket),
+            undelivered: RecvBatch::default(),
             handler,
             local,
             rate_limiter: limit.map(|limit| RateLimiter::new(limit.get(), self.hash_key)),

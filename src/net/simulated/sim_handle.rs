@@ -9,7 +9,7 @@ use nix::errno::Errno;
 
 use crate::ids::Token;
 use crate::net::Stream;
-use crate::net::recv_batch::{ReceivedDatagram, RecvBatch, RecvMeta};
+use crate::net::recv_batch::{ReceivedMessage, RecvBatch, RecvMeta};
 use crate::net::send_notes::SendNotes;
 use crate::net::simulated::datagrams::{destination, is_broadcast_ip, machine_ip};
 use crate::net::simulated::faults::Fault;
@@ -269,7 +269,7 @@ impl SimHandle {
         let datagram_bytes_max = world.recv_queue(socket).datagram_bytes_max;
         let is_wildcard = world.sockets[socket].local.ip().is_unspecified();
         let max = world.random.length(8).min(max);
-        let (buffers, received) = batch.prepare(datagram_bytes_max, max);
+        let (buffers, received) = batch.prepare(datagram_bytes_max, datagram_bytes_max, max);
         for buffer in buffers {
             let Some((peer, dst_ip, payload)) = world.recv_queue(socket).queue.pop_front() else { break };
             let length = payload.len().min(datagram_bytes_max);
@@ -279,7 +279,7 @@ impl SimHandle {
                 dst: is_wildcard.then(|| destination(dst_ip)),
                 truncated: payload.len() > datagram_bytes_max,
             };
-            received.push(ReceivedDatagram { len: length, meta });
+            received.push(ReceivedMessage { len: length, segment: length, meta });
             world.count_call("receive", socket, i64::try_from(length).unwrap_or(0));
             world.count(socket, Ok(length));
             let World { faults, random, sockets, .. } = &mut *world;

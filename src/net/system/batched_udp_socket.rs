@@ -1,4 +1,4 @@
-//! UDP on Linux: recvmmsg(2), sendmmsg(2) and `UDP_SEGMENT` (udp(7)).
+//! UDP on Linux: recvmmsg(2), sendmmsg(2), `UDP_SEGMENT` and `UDP_GRO` (udp(7)).
 //!
 //! Datagrams are sent in the order of the queue. A failed call concerns one message: the earlier ones were sent, and
 //! the next call sends the later ones. A merged message that is refused is sent again unmerged.
@@ -9,15 +9,17 @@ use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::sockopt::UdpGsoSegment;
-use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, SockaddrIn6, SockaddrLike, getsockopt, recvmmsg, sendmmsg};
+use nix::sys::socket::sockopt::{UdpGroSegment, UdpGsoSegment};
+use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, SockaddrIn6, SockaddrLike};
+use nix::sys::socket::{getsockopt, recv, recvmmsg, sendmmsg, setsockopt};
 
 use crate::address::{ScopedIp, to_canonical};
-use crate::limits::DATAGRAMS_PER_CALL_MAX;
-use crate::net::recv_batch::{ReceivedDatagram, RecvBatch, RecvMeta};
+use crate::limits::{DATAGRAM_BYTES_MAX, DATAGRAMS_PER_CALL_MAX, RECV_BATCH_BYTES_MAX};
+use crate::limits::{GRO_TRIAL_CALLS, GRO_TRIALS_PAUSE};
+use crate::net::recv_batch::{ReceivedMessage, RecvBatch, RecvMeta};
 use crate::net::send_notes::SendNotes;
 use crate::net::system::udp_socket::{
-    PlainUdpSocket, SendControl, UNKNOWN_PEER, destination, has_other_control, other_family,
+    PlainUdpSocket, SendControl, UNKNOWN_PEER, destination, has_other_control, merged_segment, other_family,
 };
 use crate::state::udp_send_queue::{Transmit, UdpSendQueue, mergeable_len};
 
@@ -28,6 +30,7 @@ pub(crate) struct BatchedUdpSocket {
     headers: Option<Headers>,
     /// Whether the kernel segments merged messages, and the device as far as is known.
     has_gso: bool,
+    gro: Gro,
     /// Datagrams that are not sent as merged messages; empty between calls.
     unmerged: Vec<Transmit>,
 }
@@ -37,7 +40,8 @@ impl BatchedUdpSocket {
         let socket = PlainUdpSocket::new(socket, datagram_bytes_max, is_inherited)?;
         // A kernel without the option would send a merged message as one long datagram.
         let has_gso = getsockopt(&socket.inner, UdpGsoSegment).is_ok();
-        Ok(Self { headers: Some(Headers::new(&socket)), socket, has_gso, unmerged: Vec::new() })
+        let gro = Gro { is_on: false, calls: 0, trial_at: GRO_TRIALS_PAUSE };
+        Ok(Self { headers: Some(Headers::new(&socket, gro.is_on)), socket, has_gso, gro, unmerged: Vec::new() })
     }
 
     pub(crate) fn descriptor(&self) -> usize {
@@ -61,15 +65,37 @@ impl BatchedUdpSocket {
     /// follows; the rest waits for the edge of the next datagram.
     pub(crate) fn recv_datagrams(&mut self, batch: &mut RecvBatch, max: usize) -> io::Result<bool> {
         let received = match &mut self.headers {
-            Some(Headers::V4(headers)) => headers.receive(&self.socket, batch, max),
-            Some(Headers::V6(headers)) => headers.receive(&self.socket, batch, max),
+            Some(Headers::V4(headers)) => headers.receive(&self.socket, self.gro.is_on, batch, max),
+            Some(Headers::V6(headers)) => headers.receive(&self.socket, self.gro.is_on, batch, max),
             None => return self.socket.recv_datagrams(batch, max),
         };
         if received == Err(Errno::ENOSYS) {
             self.headers = None;
             batch.is_refused = true;
         }
-        Ok(received?)
+        let received = received?;
+        if self.gro.is_due(&received) {
+            self.change_gro();
+        }
+        Ok(received.is_full)
+    }
+
+    /// Starts merging, or ends it.
+    #[cold]
+    fn change_gro(&mut self) {
+        let (socket, is_on) = (&self.socket.inner, !self.gro.is_on);
+        if setsockopt(socket, UdpGroSegment, &is_on).is_err() {
+            self.gro.trial_at = u32::MAX;
+            return;
+        }
+        // Without the option the kernel does not report the length of the datagrams that it has merged before.
+        if !is_on && recv(socket.as_raw_fd(), &mut [], MsgFlags::MSG_PEEK) != Err(Errno::EAGAIN) {
+            let _ = setsockopt(socket, UdpGroSegment, &true);
+            return;
+        }
+        self.gro.is_on = is_on;
+        self.gro.calls = 0;
+        self.headers = Some(Headers::new(&self.socket, is_on));
     }
 
     /// Sends datagrams, notes each call, and reports the outcome of each transmit, or of each datagram in it.
@@ -98,7 +124,8 @@ impl BatchedUdpSocket {
                 return self.socket.send_datagrams(rest, send_queue, notes, outcome);
             }
             if may_merge && !self.has_gso {
-                return self.send_unmerged(rest.iter().copied(), send_queue, notes, outcome);
+                let datagrams = rest.iter().copied().flat_map(Transmit::datagrams);
+                return self.send_unmerged(datagrams, send_queue, notes, outcome);
             }
             if !self.has_family_of(rest[0].to) {
                 for datagram in rest[0].datagrams() {
@@ -130,19 +157,16 @@ impl BatchedUdpSocket {
                     self.headers = None;
                     0
                 }
-                Err(error) if call.segment.is_some() && self.is_gso_error(error) => {
-                    let refused = call.transmits_in(1);
-                    self.send_unmerged(rest[..refused].iter().copied(), send_queue, notes, outcome);
-                    refused
-                }
                 Err(error) => {
-                    let (error, mut datagrams) = (error.into(), rest[0].datagrams());
-                    if let Some(lost) = datagrams.next() {
+                    let is_refused = call.segment.is_some() && self.is_gso_error(error);
+                    let (error, failed) = (error.into(), &rest[..call.transmits_in(1)]);
+                    let mut datagrams = failed.iter().copied().flat_map(Transmit::datagrams);
+                    if !is_refused && let Some(lost) = datagrams.next() {
                         notes.note_datagram(&lost, Some(&error), send_queue);
                         outcome(&lost, Err(error));
                     }
                     self.send_unmerged(datagrams, send_queue, notes, outcome);
-                    1
+                    failed.len()
                 }
             };
             rest = &rest[done..];
@@ -153,13 +177,13 @@ impl BatchedUdpSocket {
     #[cold]
     fn send_unmerged<F: FnMut(&Transmit, io::Result<()>)>(
         &mut self,
-        transmits: impl Iterator<Item = Transmit>,
+        datagrams: impl Iterator<Item = Transmit>,
         send_queue: &UdpSendQueue,
         notes: &mut SendNotes<'_>,
         outcome: &mut F,
     ) {
         let mut unmerged = std::mem::take(&mut self.unmerged);
-        unmerged.extend(transmits.flat_map(Transmit::datagrams));
+        unmerged.extend(datagrams);
         self.send_list(&unmerged, false, send_queue, notes, outcome);
         unmerged.clear();
         self.unmerged = unmerged;
@@ -182,6 +206,43 @@ impl BatchedUdpSocket {
             _ => false,
         }
     }
+}
+
+/// Whether the kernel merges received datagrams, on trial.
+///
+/// A header for recvmmsg(2) loses its room for control messages with a datagram that was not merged. New headers cost
+/// three allocations a call, so merging stays on only while the peers send segments.
+struct Gro {
+    is_on: bool,
+    /// Calls since the last merged datagrams, or since it is off; then only those with many datagrams.
+    calls: u32,
+    /// The number of calls after which it is tried. It doubles with each trial without merged datagrams.
+    trial_at: u32,
+}
+
+impl Gro {
+    /// Whether it should change after a call.
+    fn is_due(&mut self, received: &Received) -> bool {
+        if !self.is_on {
+            self.calls += u32::from(received.messages >= SMALL_BATCH);
+            return self.calls >= self.trial_at;
+        }
+        self.calls += 1;
+        if received.has_merged {
+            (self.calls, self.trial_at) = (0, GRO_TRIALS_PAUSE);
+        } else if self.calls == GRO_TRIAL_CALLS {
+            self.trial_at = self.trial_at.saturating_mul(2);
+        }
+        self.calls > 0 && self.calls.is_multiple_of(GRO_TRIAL_CALLS)
+    }
+}
+
+/// What one call has received.
+#[derive(PartialEq)]
+struct Received {
+    messages: usize,
+    is_full: bool,
+    has_merged: bool,
 }
 
 /// The transmits of one call, as messages that can share it.
@@ -246,6 +307,8 @@ const SMALL_BATCH: usize = 8;
 struct FamilyHeaders<S> {
     /// Whether the last batch was large.
     last_was_large: bool,
+    /// The most datagrams in one message of the last call.
+    merged_max: usize,
     incoming: MultiHeaders<S>,
     /// Indexed by their control messages: source address, segment size. The kernel needs that room filled.
     outgoing: [[Option<MultiHeaders<S>>; 2]; 2],
@@ -253,59 +316,79 @@ struct FamilyHeaders<S> {
 }
 
 impl Headers {
-    fn new(socket: &PlainUdpSocket) -> Self {
+    fn new(socket: &PlainUdpSocket, has_gro: bool) -> Self {
         if socket.is_v6 {
-            Self::V6(Box::new(FamilyHeaders::new(socket)))
+            Self::V6(Box::new(FamilyHeaders::new(socket, has_gro)))
         } else {
-            Self::V4(Box::new(FamilyHeaders::new(socket)))
+            Self::V4(Box::new(FamilyHeaders::new(socket, has_gro)))
         }
     }
 }
 
 impl<S: SocketAddressFamily> FamilyHeaders<S> {
-    fn new(socket: &PlainUdpSocket) -> Self {
-        let to = Vec::with_capacity(DATAGRAMS_PER_CALL_MAX);
-        Self { last_was_large: false, incoming: incoming(socket), outgoing: Default::default(), to }
+    fn new(socket: &PlainUdpSocket, has_gro: bool) -> Self {
+        let (incoming, to) = (incoming(socket, has_gro), Vec::with_capacity(DATAGRAMS_PER_CALL_MAX));
+        Self { last_was_large: false, merged_max: 1, incoming, outgoing: Default::default(), to }
     }
 
-    fn receive(&mut self, socket: &PlainUdpSocket, batch: &mut RecvBatch, max: usize) -> nix::Result<bool> {
+    fn receive(
+        &mut self,
+        socket: &PlainUdpSocket,
+        has_gro: bool,
+        batch: &mut RecvBatch,
+        max: usize,
+    ) -> nix::Result<Received> {
         // Each call initializes room for all datagrams, even if one arrives.
-        let (count, is_full) = if self.last_was_large {
-            self.recv_up_to::<DATAGRAMS_PER_CALL_MAX>(socket, batch, max)?
+        let received = if self.last_was_large {
+            self.recv_up_to::<DATAGRAMS_PER_CALL_MAX>(socket, has_gro, batch, max)?
         } else {
-            self.recv_up_to::<SMALL_BATCH>(socket, batch, max)?
+            self.recv_up_to::<SMALL_BATCH>(socket, has_gro, batch, max)?
         };
-        self.last_was_large = count >= SMALL_BATCH;
-        Ok(is_full)
+        self.last_was_large = received.messages >= SMALL_BATCH;
+        Ok(received)
     }
 
-    /// Returns how many datagrams arrived, and whether the batch is full.
     fn recv_up_to<const MOST: usize>(
         &mut self,
         socket: &PlainUdpSocket,
+        has_gro: bool,
         batch: &mut RecvBatch,
         max: usize,
-    ) -> nix::Result<(usize, bool)> {
-        let (mut buffers, received) = batch.prepare(socket.datagram_bytes_max, max.min(MOST));
+    ) -> nix::Result<Received> {
+        let stride = if has_gro { DATAGRAM_BYTES_MAX } else { socket.datagram_bytes_max };
+        let messages_max = (max / self.merged_max).clamp(1, MOST);
+        let (mut buffers, received) = batch.prepare(socket.datagram_bytes_max, stride, messages_max);
         let max = buffers.len();
         let mut slices: [[IoSliceMut<'_>; 1]; MOST] =
             std::array::from_fn(|_| [IoSliceMut::new(buffers.next().unwrap_or_default())]);
         let fd = socket.inner.as_raw_fd();
-        let mut has_less_room = false;
+        let has_control = socket.has_packet_info || has_gro;
+        let (mut has_less_room, mut merged_max) = (false, 1);
         for message in recvmmsg(fd, &mut self.incoming, slices.iter_mut().take(max), MsgFlags::empty(), None)? {
-            let dst = if socket.has_packet_info() { destination(&message) } else { None };
-            has_less_room |=
-                socket.has_packet_info() && (dst.is_none() || socket.is_inherited && has_other_control(&message));
+            let (mut dst, mut segment) = (None, None);
+            if has_control {
+                (dst, segment) = (destination(&message), merged_segment(&message));
+                has_less_room |= has_gro && segment.is_none()
+                    || socket.has_packet_info && dst.is_none()
+                    || socket.is_inherited && has_other_control(&message);
+            }
             let peer = message.address.map_or(UNKNOWN_PEER, |address| to_canonical(address.into()));
             let truncated = message.flags.contains(MsgFlags::MSG_TRUNC);
-            received.push(ReceivedDatagram { len: message.bytes, meta: RecvMeta { peer, dst, truncated } });
+            if let Some(segment) = segment {
+                merged_max = merged_max.max(message.bytes.div_ceil(segment.max(1)));
+            }
+            let (len, meta) = (message.bytes, RecvMeta { peer, dst, truncated });
+            received.push(ReceivedMessage { len, segment: segment.unwrap_or(len), meta });
         }
         // A header keeps only the room for control messages that its last datagram filled. If that was packet
         // information alone, it is what the next one needs.
         if has_less_room {
-            self.incoming = incoming(socket);
+            self.incoming = incoming(socket, has_gro);
         }
-        Ok((received.len(), received.len() == max))
+        let messages = received.len();
+        batch.asked = max * self.merged_max;
+        self.merged_max = merged_max;
+        Ok(Received { messages, is_full: messages == max, has_merged: merged_max > 1 })
     }
 
     /// Returns how many messages were sent.
@@ -333,8 +416,10 @@ impl<S: SocketAddressFamily> FamilyHeaders<S> {
     }
 }
 
-fn incoming<S: SocketAddressFamily>(socket: &PlainUdpSocket) -> MultiHeaders<S> {
-    MultiHeaders::preallocate(DATAGRAMS_PER_CALL_MAX, socket.control.clone())
+fn incoming<S: SocketAddressFamily>(socket: &PlainUdpSocket, has_gro: bool) -> MultiHeaders<S> {
+    let control = (socket.has_packet_info || has_gro).then(|| socket.control.clone());
+    let count = if has_gro { RECV_BATCH_BYTES_MAX / DATAGRAM_BYTES_MAX } else { DATAGRAMS_PER_CALL_MAX };
+    MultiHeaders::preallocate(count, control)
 }
 
 fn outgoing<S: SocketAddressFamily>(socket: &PlainUdpSocket, packet_info: bool, segment: bool) -> MultiHeaders<S> {

@@ -6,7 +6,7 @@ use std::io;
 use std::net::{SocketAddr, SocketAddrV6};
 
 use crate::address::{ScopedIp, to_canonical};
-use crate::net::recv_batch::{ReceivedDatagram, RecvBatch, RecvMeta};
+use crate::net::recv_batch::{ReceivedMessage, RecvBatch, RecvMeta};
 use crate::net::send_notes::SendNotes;
 use crate::net::system::stream::descriptor;
 use crate::state::udp_send_queue::{Transmit, UdpSendQueue};
@@ -17,12 +17,18 @@ pub(crate) struct PlainUdpSocket {
     pub(crate) is_v6: bool,
     /// Maximum number of bytes kept of a datagram.
     pub(crate) datagram_bytes_max: usize,
-    /// Buffer for packet information on a wildcard socket, and for other control messages of an inherited socket.
+    /// Whether it is bound to a wildcard address, so that datagrams come with packet information.
     #[cfg_attr(
         not(target_os = "linux"),
         expect(dead_code, reason = "packet information is implemented only for Linux")
     )]
-    pub(crate) control: Option<Vec<u8>>,
+    pub(crate) has_packet_info: bool,
+    /// Buffer for the control messages of a datagram, also for the other ones of an inherited socket.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(dead_code, reason = "control messages are implemented only for Linux")
+    )]
+    pub(crate) control: Vec<u8>,
     /// Whether it was opened elsewhere, with unknown options.
     #[cfg_attr(
         not(target_os = "linux"),
@@ -35,8 +41,9 @@ impl PlainUdpSocket {
     pub(crate) fn new(socket: std::net::UdpSocket, datagram_bytes_max: usize, is_inherited: bool) -> io::Result<Self> {
         let address = socket.local_addr()?;
         let inner = mio::net::UdpSocket::from_std(socket);
-        let mut socket = Self { inner, is_v6: address.is_ipv6(), datagram_bytes_max, control: None, is_inherited };
-        set_options(&mut socket, to_canonical(address).ip().is_unspecified())?;
+        let (is_v6, has_packet_info) = (address.is_ipv6(), to_canonical(address).ip().is_unspecified());
+        let mut socket = Self { inner, is_v6, datagram_bytes_max, has_packet_info, control: Vec::new(), is_inherited };
+        set_options(&mut socket)?;
         Ok(socket)
     }
 
@@ -115,12 +122,6 @@ impl PlainUdpSocket {
         self.is_v6 || address.is_ipv4()
     }
 
-    /// Whether datagrams come with packet information.
-    #[cfg(target_os = "linux")]
-    pub(crate) fn has_packet_info(&self) -> bool {
-        self.control.is_some()
-    }
-
     /// Converts a peer's address to the socket's family.
     pub(crate) fn to_own_family(&self, peer: SocketAddr) -> SocketAddr {
         match peer {
@@ -144,15 +145,16 @@ pub(crate) fn other_family() -> io::Error {
 pub(crate) const UNKNOWN_PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
 
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{SendControl, destination, has_other_control, std_addr};
+pub(crate) use linux::{SendControl, destination, has_other_control, merged_segment, std_addr};
 #[cfg(target_os = "linux")]
 use linux::{receive, send, set_options};
 
 #[cfg(target_os = "linux")]
 mod linux {
     use super::{
-        PlainUdpSocket, ReceivedDatagram, RecvBatch, RecvMeta, ScopedIp, SocketAddr, UNKNOWN_PEER, io, to_canonical,
+        PlainUdpSocket, ReceivedMessage, RecvBatch, RecvMeta, ScopedIp, SocketAddr, UNKNOWN_PEER, io, to_canonical,
     };
+    use crate::limits;
     use crate::net::recv_batch::Destination;
     use nix::libc;
     use nix::sys::socket::sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo, RxqOvfl, UdpGroSegment};
@@ -165,39 +167,51 @@ mod linux {
     /// Room for all control messages of fixed length in udp(7), ip(7), ipv6(7) and socket(7) at once.
     const INHERITED_CONTROL_BYTES: usize = 512;
 
-    /// Called before the first receive: enables packet information on a wildcard socket, and allocates its buffer.
-    pub(super) fn set_options(socket: &mut PlainUdpSocket, is_wildcard: bool) -> io::Result<()> {
+    /// Called before the first receive: enables packet information on a wildcard socket, and allocates the buffer for
+    /// control messages.
+    pub(super) fn set_options(socket: &mut PlainUdpSocket) -> io::Result<()> {
+        socket.control = nix::cmsg_space!(libc::c_int);
+        if socket.has_packet_info {
+            socket.control = nix::cmsg_space!(libc::in6_pktinfo, libc::c_int);
+        }
         if socket.is_inherited {
+            socket.control = vec![0; INHERITED_CONTROL_BYTES];
             // With UDP_GRO, several datagrams could be received as one. The count of dropped datagrams comes with some
             // datagrams only, and would use the room of packet information. A kernel that does not know an option does
             // not apply it.
             let _ = setsockopt(&socket.inner, UdpGroSegment, &false);
             let _ = setsockopt(&socket.inner, RxqOvfl, &0);
         }
-        if !is_wildcard {
-            return Ok(());
+        match (socket.has_packet_info, socket.is_v6) {
+            (false, _) => {}
+            (true, true) => setsockopt(&socket.inner, Ipv6RecvPacketInfo, &true)?,
+            (true, false) => setsockopt(&socket.inner, Ipv4PacketInfo, &true)?,
         }
-        if socket.is_v6 {
-            setsockopt(&socket.inner, Ipv6RecvPacketInfo, &true)?;
-        } else {
-            setsockopt(&socket.inner, Ipv4PacketInfo, &true)?;
-        }
-        let control = nix::cmsg_space!(libc::in6_pktinfo);
-        socket.control = Some(if socket.is_inherited { vec![0; INHERITED_CONTROL_BYTES] } else { control });
         Ok(())
     }
 
     pub(super) fn receive(socket: &mut PlainUdpSocket, batch: &mut RecvBatch) -> io::Result<()> {
         let fd = socket.inner.as_raw_fd();
-        let control = socket.control.as_deref_mut();
-        let (mut buffers, received) = batch.prepare(socket.datagram_bytes_max, 1);
+        let (mut buffers, received) = batch.prepare(socket.datagram_bytes_max, limits::DATAGRAM_BYTES_MAX, 1);
         let mut buffer = [IoSliceMut::new(buffers.next().unwrap_or_default())];
-        let message = recvmsg::<SockaddrStorage>(fd, &mut buffer, control, MsgFlags::empty())?;
+        let message = recvmsg::<SockaddrStorage>(fd, &mut buffer, Some(&mut socket.control[..]), MsgFlags::empty())?;
         let peer = message.address.as_ref().and_then(std_addr).map_or(UNKNOWN_PEER, to_canonical);
         let truncated = message.flags.contains(MsgFlags::MSG_TRUNC);
         let meta = RecvMeta { peer, dst: destination(&message), truncated };
-        received.push(ReceivedDatagram { len: message.bytes, meta });
+        received.push(ReceivedMessage {
+            len: message.bytes,
+            segment: merged_segment(&message).unwrap_or(message.bytes),
+            meta,
+        });
         Ok(())
+    }
+
+    /// The length of the datagrams that the kernel has merged; `None` if it is one datagram.
+    pub(crate) fn merged_segment<S: SockaddrLike>(message: &RecvMsg<'_, '_, S>) -> Option<usize> {
+        message.cmsgs().ok()?.find_map(|control| match control {
+            ControlMessageOwned::UdpGroSegments(segment) => usize::try_from(segment).ok(),
+            _ => None,
+        })
     }
 
     /// The destination address of the datagram, if packet information came with it.
@@ -404,10 +418,10 @@ mod linux {
 #[cfg(not(target_os = "linux"))]
 fn receive(socket: &mut PlainUdpSocket, batch: &mut RecvBatch) -> io::Result<()> {
     // One byte more than the maximum, to detect a cut datagram.
-    let (mut buffers, received) = batch.prepare(socket.datagram_bytes_max + 1, 1);
-    let (length, peer) = socket.inner.recv_from(buffers.next().unwrap_or_default())?;
-    let meta = RecvMeta { peer: to_canonical(peer), dst: None, truncated: length > socket.datagram_bytes_max };
-    received.push(ReceivedDatagram { len: length.min(socket.datagram_bytes_max), meta });
+    let (mut buffers, received) = batch.prepare(socket.datagram_bytes_max, socket.datagram_bytes_max + 1, 1);
+    let (len, peer) = socket.inner.recv_from(buffers.next().unwrap_or_default())?;
+    let meta = RecvMeta { peer: to_canonical(peer), dst: None, truncated: false };
+    received.push(ReceivedMessage { len, segment: len, meta });
     Ok(())
 }
 
@@ -417,6 +431,6 @@ fn send(socket: &PlainUdpSocket, to: SocketAddr, _from: Option<ScopedIp>, payloa
 }
 
 #[cfg(not(target_os = "linux"))]
-fn set_options(_socket: &mut PlainUdpSocket, _is_wildcard: bool) -> io::Result<()> {
+fn set_options(_socket: &mut PlainUdpSocket) -> io::Result<()> {
     Ok(())
 }

@@ -4,6 +4,8 @@ mod clients_behind_a_proxy;
 mod later_replies;
 mod many_sockets;
 #[cfg(target_os = "linux")]
+mod merged_datagrams;
+#[cfg(target_os = "linux")]
 mod multicast;
 mod refused_replies;
 mod udp_datagrams;
