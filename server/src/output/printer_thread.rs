@@ -5,6 +5,7 @@
 //! of a process that can be cancelled costs the C library 45 instructions more.
 
 use std::fmt;
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,9 +19,6 @@ use crate::exit::ExitError;
 use crate::output::standard_stream;
 use crate::output::stderr::{StderrLine, StderrWriter, exit_line};
 use crate::output::stdout::{StdoutLine, StdoutWriter};
-
-/// The name of the thread that writes standard error.
-pub(crate) const STDERR_THREAD_NAME: &str = "stderr";
 
 /// The most lines in a queue: room for a burst, a few hundred kilobytes.
 pub(crate) const QUEUE_LINES_MAX: usize = 1024;
@@ -99,45 +97,25 @@ impl PrintedLines {
     }
 }
 
-/// The sending end of a stream's queue.
-#[derive(Debug)]
+/// The sending end of a stream's queue, and its thread, which the first line starts.
 struct LineQueue<L> {
     sender: SyncSender<Message<L>>,
     counters: Arc<QueueCounters>,
-    thread: Arc<ThreadStart<L>>,
-}
-
-/// The thread of a queue, started by the first line.
-struct ThreadStart<L> {
-    name: &'static str,
+    thread_name: &'static str,
     is_started: AtomicBool,
     /// The receiving end, until the thread has taken it.
     idle: Mutex<Option<PrinterThread<L>>>,
 }
 
-impl<L> ThreadStart<L> {
-    /// Locks, also after a panic of another thread: the thread is taken as a whole.
-    fn lock(&self) -> MutexGuard<'_, Option<PrinterThread<L>>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<L> fmt::Debug for ThreadStart<L> {
+impl<L> fmt::Debug for LineQueue<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ThreadStart").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-impl<L> Clone for LineQueue<L> {
-    fn clone(&self) -> Self {
-        let (counters, thread) = (Arc::clone(&self.counters), Arc::clone(&self.thread));
-        Self { sender: self.sender.clone(), counters, thread }
+        f.debug_struct("LineQueue").field("counters", &self.counters).finish_non_exhaustive()
     }
 }
 
 impl<L: Send + 'static> LineQueue<L> {
     /// A queue without a thread.
-    fn new(name: &'static str, sink: impl LineSink<Line = L> + Send + 'static) -> Self {
+    fn new(thread_name: &'static str, sink: impl LineSink<Line = L> + Send + 'static) -> Arc<Self> {
         let (sender, receiver) = mpsc::sync_channel(QUEUE_LINES_MAX);
         let counters = Arc::new(QueueCounters::default());
         let thread = PrinterThread {
@@ -149,52 +127,43 @@ impl<L: Send + 'static> LineQueue<L> {
             suppressed_due: None,
         };
         let idle = Mutex::new(Some(thread));
-        Self { sender, counters, thread: Arc::new(ThreadStart { name, is_started: AtomicBool::new(false), idle }) }
-    }
-
-    /// Queues a line for the thread, or counts it as lost.
-    fn push(&self, line: L) {
-        self.queue(line);
-        self.start_thread();
+        Arc::new(Self { sender, counters, thread_name, is_started: AtomicBool::new(false), idle })
     }
 
     /// Starts the thread, unless it was started. Returns false if there is none: the process may have reached its limit.
     /// Lines then stay in the queue, and the next one tries again.
-    fn start_thread(&self) -> bool {
-        if self.thread.is_started.load(Ordering::Acquire) {
+    fn start_thread(self: &Arc<Self>) -> bool {
+        if self.is_started.load(Ordering::Acquire) {
             return true;
         }
-        // Two threads that print their first lines at once start one. It waits for the lock.
-        let _one_start = self.thread.lock();
-        let thread = Arc::clone(&self.thread);
+        // Of two threads that print their first lines at once, one starts it. It waits for the lock.
+        let _one_start = self.lock_idle();
+        let queue = Arc::clone(self);
         let run = move || {
-            let printer_thread = thread.lock().take();
-            printer_thread.into_iter().for_each(PrinterThread::run);
+            let thread = queue.lock_idle().take();
+            drop(queue);
+            thread.into_iter().for_each(PrinterThread::run);
         };
-        let is_started = self.thread.is_started.load(Ordering::Acquire)
-            || thread::Builder::new().name(self.thread.name.to_owned()).spawn(run).is_ok();
-        self.thread.is_started.store(is_started, Ordering::Release);
+        let is_started = self.is_started.load(Ordering::Acquire)
+            || thread::Builder::new().name(self.thread_name.to_owned()).spawn(run).is_ok();
+        self.is_started.store(is_started, Ordering::Release);
         is_started
     }
 
-    /// Writes what is queued on this thread, unless the other one was started.
-    fn write_here(&self) {
-        if let Some(idle) = &mut *self.thread.lock() {
-            while let Ok(message) = idle.receiver.try_recv() {
-                idle.handle(message);
-            }
-            idle.flush();
-        }
+    /// Locks, also after a panic of another thread: the thread is taken as a whole.
+    fn lock_idle(&self) -> MutexGuard<'_, Option<PrinterThread<L>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the thread, so that no line starts it.
     #[cfg(test)]
     fn take_thread(&self) -> Option<PrinterThread<L>> {
-        self.thread.is_started.store(true, Ordering::Release);
-        self.thread.lock().take()
+        self.is_started.store(true, Ordering::Release);
+        self.lock_idle().take()
     }
 
-    fn queue(&self, line: L) {
+    /// Queues a line for the thread, or counts it as lost.
+    fn push(self: &Arc<Self>, line: L) {
         // Counted before the thread can write it.
         self.counters.pending.fetch_add(1, Ordering::Relaxed);
         // While the queue is full, the thread is busy and will see the count.
@@ -202,6 +171,7 @@ impl<L: Send + 'static> LineQueue<L> {
             self.counters.pending.fetch_sub(1, Ordering::Relaxed);
             self.counters.lost.fetch_add(1, Ordering::Relaxed);
         }
+        self.start_thread();
     }
 
     /// How many lines are lost if nothing more is written.
@@ -218,8 +188,8 @@ impl<L: Send + 'static> LineQueue<L> {
     }
 
     /// Waits until everything queued is written, or until the deadline.
-    fn flush_until(&self, deadline: Instant) {
-        let is_needed = self.thread.is_started.load(Ordering::Acquire) || self.unwritten_lines() > 0;
+    fn flush_until(self: &Arc<Self>, deadline: Instant) {
+        let is_needed = self.is_started.load(Ordering::Acquire) || self.unwritten_lines() > 0;
         if !is_needed || !self.start_thread() {
             return;
         }
@@ -237,15 +207,15 @@ impl<L: Send + 'static> LineQueue<L> {
 /// Queues lines for both standard streams.
 #[derive(Clone, Debug)]
 pub(crate) struct Printer {
-    stdout: LineQueue<StdoutLine>,
-    stderr: LineQueue<StderrLine>,
+    stdout: Arc<LineQueue<StdoutLine>>,
+    stderr: Arc<LineQueue<StderrLine>>,
     printed: Arc<PrintedLines>,
 }
 
 impl Printer {
     /// A printer to the process's own streams. It starts no thread yet.
     pub(crate) fn new(style: EventStyle, log_format: LogFormat) -> Self {
-        let stderr = LineQueue::new(STDERR_THREAD_NAME, StderrWriter::new(log_format));
+        let stderr = LineQueue::new("stderr", StderrWriter::new(log_format));
         let printed = Arc::new(PrintedLines::default());
         let (error_queue, counted) = (stderr.clone(), Arc::clone(&printed));
         let on_error = move |text| {
@@ -260,7 +230,7 @@ impl Printer {
     /// A printer that prints nothing, for tests.
     #[cfg(test)]
     pub(crate) fn null() -> Self {
-        let stderr = LineQueue::new(STDERR_THREAD_NAME, StderrWriter::new(LogFormat::Text));
+        let stderr = LineQueue::new("stderr", StderrWriter::new(LogFormat::Text));
         let stdout = LineQueue::new("stdout", StdoutWriter::new(EventStyle::Off, |_| {}));
         drop((stdout.take_thread(), stderr.take_thread()));
         Self { stdout, stderr, printed: Arc::default() }
@@ -268,12 +238,10 @@ impl Printer {
 
     /// Prints the first line of standard output, which is written here if that cannot block.
     pub(crate) fn print_ready(&self, line: Vec<u8>) {
-        let is_at_once = standard_stream::stdout().takes_at_once(line.len());
-        self.stdout.queue(StdoutLine::Ready(line));
-        if is_at_once {
-            self.stdout.write_here();
-        } else {
-            self.stdout.start_thread();
+        let mut stdout = standard_stream::stdout();
+        // After an error the thread tries again, and counts the line.
+        if !stdout.takes_at_once(line.len()) || stdout.write_all(&line).is_err() {
+            self.stdout.push(StdoutLine::Ready(line));
         }
     }
 
@@ -431,7 +399,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::{LineQueue, Printer, QUEUE_LINES_MAX};
-    use crate::cli::flags::serve_options::EventStyle;
+    use crate::cli::flags::serve_options::{EventStyle, LogFormat};
     use crate::output::stderr::StderrWriter;
     use crate::output::stdout::{StdoutLine, StdoutWriter};
     use crate::text::bound_address::Addresses;
@@ -459,7 +427,7 @@ mod tests {
     fn new_printer(capacity: usize) -> (Printer, Receiver<String>) {
         let (sender, written) = mpsc::sync_channel(capacity);
         let stdout = StdoutWriter::with_writer(Box::new(ChannelWriter(sender)), EventStyle::Text, |_| {});
-        let stderr = StderrWriter::with_logger(Box::new(NullLogger));
+        let stderr = StderrWriter::with_writer(Box::new(std::io::sink()), LogFormat::Text);
         let (stdout, stderr) = (LineQueue::new("stdout", stdout), LineQueue::new("stderr", stderr));
         (Printer { stdout, stderr, printed: Arc::default() }, written)
     }
@@ -468,16 +436,6 @@ mod tests {
     fn line(number: usize) -> StdoutLine {
         let addresses = Addresses { protocol: Protocol::Udp, peer: None, local: None };
         StdoutLine::Event(GreetingEvent::new(addresses, number as u64, b""))
-    }
-
-    struct NullLogger;
-
-    impl log::Log for NullLogger {
-        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-            true
-        }
-        fn log(&self, _: &log::Record<'_>) {}
-        fn flush(&self) {}
     }
 
     #[test]
