@@ -48,30 +48,22 @@ pub(crate) struct GreetingDatagramHandler<'h, O> {
     mode: Mode,
     greeter: &'h RefCell<Greeter>,
     template: TemplateId,
-    /// Then nothing else of a reply is looked at; known from the start.
-    plain: Option<PlainReplies>,
+    /// Then nothing else of a reply is looked at; known from the start. The datagrams beside it get no reply.
+    plain: Option<(PlainGreeting, Vec<Vec<u8>>)>,
     output: O,
-}
-
-/// The greeting of a socket, and those that are not answered.
-struct PlainReplies {
-    greeting: PlainGreeting,
-    unanswered: Vec<Vec<u8>>,
 }
 
 impl<'h, O: DatagramOutput> GreetingDatagramHandler<'h, O> {
     pub(crate) fn new(mode: Mode, greeter: &'h RefCell<Greeter>, socket: &ServedSocket, output: O) -> Self {
-        let templates = greeter.borrow();
-        let plain = templates.plain_greeting(socket, b"").zip(templates.templates().constant_udp_greetings());
-        let plain = plain.filter(|_| O::IS_DIRECT && mode.sends_greetings());
-        let plain = plain.map(|(greeting, unanswered)| PlainReplies { greeting, unanswered });
-        Self { mode, greeter, template: templates.template_of(socket), plain, output }
+        let (template, greetings) = (greeter.borrow().template_of(socket), greeter.borrow());
+        let plain = greetings.plain_greeting(socket, b"").zip(greetings.templates().constant_udp_greetings());
+        Self { mode, greeter, template, plain: plain.filter(|_| O::IS_DIRECT && mode.sends_greetings()), output }
     }
 }
 
 impl<O: DatagramOutput> DatagramHandler for GreetingDatagramHandler<'_, O> {
     fn on_datagram(&mut self, datagram: &mut Datagram<'_>, payload: &[u8]) {
-        if let Some(PlainReplies { greeting, unanswered }) = &self.plain
+        if let Some((greeting, unanswered)) = &self.plain
             && !log::log_enabled!(Level::Trace)
             && !unanswered.iter().any(|unanswered| unanswered == payload)
         {

@@ -31,11 +31,6 @@ pub(crate) struct Greeter {
     counters: Arc<WorkerCounters>,
     /// The greeting being written, or the last one.
     buffer: Vec<u8>,
-    /// The template of the greeting in the buffer, if that is the same for every client.
-    cached: Option<TemplateId>,
-    /// Whether a greeting or an event contains the addresses; stored, because each greeting needs it.
-    needs_addresses: bool,
-    needs_proxy: bool,
 }
 
 /// A greeting that is the same for every client, has no number, and is not printed: only a counter records it.
@@ -88,10 +83,7 @@ impl Greeter {
         event_log: EventLog,
         counters: Arc<WorkerCounters>,
     ) -> Self {
-        let needs_addresses = !event_log.is_off() || !templates.are_constant();
-        let needs_proxy = templates.has_proxy();
-        let buffer = Vec::new();
-        Self { templates, quota, shutdown, event_log, counters, buffer, cached: None, needs_addresses, needs_proxy }
+        Self { templates, quota, shutdown, event_log, counters, buffer: Vec::new() }
     }
 
     /// A greeter that prints nothing, for tests.
@@ -153,7 +145,7 @@ impl Greeter {
 
     /// The addresses, if a greeting or an event contains them.
     pub(crate) fn addresses_if_needed(&self, lookup: impl FnOnce() -> Addresses) -> Option<Addresses> {
-        self.needs_addresses.then(lookup)
+        (self.logs_events() || !self.templates.are_constant()).then(lookup)
     }
 
     /// Reserves the next greeting; `None` if no greeting is left. It counts once it is [recorded](Self::record).
@@ -180,11 +172,6 @@ impl Greeter {
         &self.templates
     }
 
-    /// Whether a greeting contains the address of a proxy; stored, because each greeting needs it.
-    pub(crate) fn needs_proxy(&self) -> bool {
-        self.needs_proxy
-    }
-
     /// The greeting of a socket, followed by a suffix, if it is a [`PlainGreeting`].
     pub(crate) fn plain_greeting(&self, socket: &ServedSocket, suffix: &[u8]) -> Option<PlainGreeting> {
         let greeting = self.templates.constant(self.template_of(socket))?;
@@ -196,16 +183,13 @@ impl Greeter {
         })
     }
 
-    /// Renders the greeting with this number, followed by a suffix, which must be the same for all calls of a template.
+    /// Renders the greeting with this number, followed by a suffix.
     pub(crate) fn render(&mut self, number: u64, id: TemplateId, question: &Question<'_>, suffix: &[u8]) -> &[u8] {
-        if self.cached == Some(id) {
-            return &self.buffer;
-        }
         // They are missing only if no placeholder needs them.
         let unknown = Addresses { protocol: Protocol::Tcp, peer: None, local: None };
         let Question { addresses, proxy, received } = *question;
         self.buffer.clear();
-        let is_constant = self.templates.render(id, &mut self.buffer, |hostname, mode| PlaceholderValues {
+        self.templates.render(id, &mut self.buffer, |hostname, mode| PlaceholderValues {
             addresses: addresses.unwrap_or(&unknown),
             number,
             hostname,
@@ -215,7 +199,6 @@ impl Greeter {
             received,
         });
         self.buffer.extend_from_slice(suffix);
-        self.cached = Some(id).filter(|_| is_constant);
         &self.buffer
     }
 

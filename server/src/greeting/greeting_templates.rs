@@ -128,8 +128,7 @@ impl GreetingTemplates {
         }
     }
 
-    /// Appends the greeting of a template, with the values for a host name and a mode. Returns whether all greetings of
-    /// this template are the same.
+    /// Appends the greeting of a template, with the values for a host name and a mode.
     ///
     /// Over UDP a greeting with `{received}` is shorter than the datagram that it answers. Otherwise two servers would
     /// answer each other for ever: such greetings cannot be recognized.
@@ -138,14 +137,13 @@ impl GreetingTemplates {
         id: TemplateId,
         buffer: &mut Vec<u8>,
         values: impl FnOnce(&'a str, &'a str) -> PlaceholderValues<'a>,
-    ) -> bool {
+    ) {
         let (template, values) = (self.get(id), values(&self.hostname, &self.mode));
         if values.addresses.protocol == Protocol::Udp && template.contains(Placeholder::Received) {
             template.render_within(values.received.len().saturating_sub(1), values, buffer);
         } else {
             template.render(values, buffer);
         }
-        template.is_constant()
     }
 
     /// Whether a UDP socket of this server, or of one without a greeting of its own, can have sent a datagram, if a

@@ -157,7 +157,7 @@ impl<O: StreamOutput> Service<'_, O> {
 
 /// The address of the proxy that has sent the client's address, if a greeting contains it. A unix socket has none.
 fn proxy_of(connection: &Connection<'_>, greeter: &Greeter) -> Option<SocketAddr> {
-    let sender = greeter.needs_proxy().then(|| connection.sender_addr()).flatten();
+    let sender = greeter.templates().has_proxy().then(|| connection.sender_addr()).flatten();
     sender.filter(|sender| Some(*sender) != connection.peer_addr())
 }
 
