@@ -11,8 +11,8 @@ use crate::context::entries::source::{SourceDrain, SourceState};
 use crate::event_loop::EventLoop;
 use crate::ids::SlotKey;
 use crate::limits;
-use crate::net::Stream;
 use crate::net::io_error_class::is_out_of_descriptors;
+use crate::net::{Listener, Stream};
 use crate::observe::entry::EntryKind;
 use crate::options::listen::WhenFull;
 
@@ -39,13 +39,7 @@ impl EventLoop<'_> {
                 return SourceState::WouldBlock;
             }
             if is_full && entry.when_full == WhenFull::Pause {
-                // During a drain the listener stays open for clients that wait for room. Without such a client it
-                // closes: a new process needs its port.
-                if matches!(entry.source.drain, SourceDrain::Left(_)) && !socket.has_client() {
-                    return SourceState::WouldBlock;
-                }
-                self.context.log_full(slot);
-                return SourceState::HandlerFull;
+                return self.context.pause_full(slot);
             }
             match socket.accept() {
                 Ok((stream, peer)) => {
@@ -70,6 +64,7 @@ impl EventLoop<'_> {
     }
 
     /// Handles a failed accept. Returns the new state of the listener, or `None` to retry at once.
+    #[inline(never)]
     fn on_accept_error(&mut self, slot: u32, error: &io::Error) -> Option<SourceState> {
         if self.context.listeners[slot as usize].reserve.has_size() {
             return self.on_accept_error_with_reserve(slot, error);
@@ -105,10 +100,17 @@ impl EventLoop<'_> {
 }
 
 impl Context {
+    /// Returns the state of a listener whose handler has its maximum of connections.
     #[cold]
-    fn log_full(&mut self, listener: u32) {
+    fn pause_full(&mut self, listener: u32) -> SourceState {
         let now = self.now;
         let entry = &mut self.listeners[listener as usize];
+        // During a drain the listener stays open for clients that wait for room. Without such a client it closes: a new
+        // process needs its port.
+        let is_draining = matches!(entry.source.drain, SourceDrain::Left(_));
+        if is_draining && !entry.socket.as_ref().is_some_and(Listener::has_client) {
+            return SourceState::WouldBlock;
+        }
         if entry.full_log.allow(now) {
             let (address, connections_max) = (&entry.address, entry.connections_max);
             log::info!(
@@ -117,6 +119,7 @@ impl Context {
         }
         let connections = entry.connections.into();
         self.note(EntryKind::Full, SlotKey::Listener(listener), [connections, 0]);
+        SourceState::HandlerFull
     }
 
     /// Closes a client that the total limit or the limit per source refuses, and counts it.

@@ -148,7 +148,6 @@ impl Context {
     ) -> u32 {
         let slot = self.insert_connection(listener, Some(stream), peer);
         self.local_addrs.set(slot, local.map(|local| Some(local).into()));
-        self.handlers[self.listeners[listener as usize].handler as usize].clients += 1;
         self.stats.accepted += 1;
         if self.journal.has_all() {
             self.note_accepted(listener, slot);
@@ -191,7 +190,11 @@ impl Context {
 
     fn insert_connection(&mut self, listener: u32, stream: Option<Stream>, peer: PackedAddress) -> u32 {
         let generation = self.next_generation();
-        self.listeners[listener as usize].connections += 1;
+        let entry = &mut self.listeners[listener as usize];
+        entry.connections += 1;
+        if !entry.is_outbound {
+            self.handlers[entry.handler as usize].clients += 1;
+        }
         self.stats.connections += 1;
         to_slot(self.connections.insert(ConnectionEntry {
             generation,

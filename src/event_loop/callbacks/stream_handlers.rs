@@ -33,7 +33,7 @@ impl<'h> Callbacks<'h> {
         let session = std::mem::replace(&mut context.connections[slot as usize].session, NO_SESSION);
         if session != NO_SESSION {
             let site = CallbackSite::of(SlotKey::Connection(slot), Callback::Close);
-            self.call(context, slot, site, reason, |handler, connection, _| {
+            self.call(context, slot, site, reason, move |handler, connection, _| {
                 handler.close(connection, session, reason);
             });
         }
@@ -67,7 +67,7 @@ impl<'h> Callbacks<'h> {
     /// Calls the handler with bytes; returns how many it has consumed.
     pub(crate) fn on_data(&mut self, context: &mut Context, slot: u32, input: &[u8]) -> usize {
         let site = CallbackSite::of(SlotKey::Connection(slot), Callback::Data).with_input(input.len() as u64);
-        let consumed = self.call(context, slot, site, CloseReason::Local, |handler, connection, session| {
+        let consumed = self.call(context, slot, site, CloseReason::Local, move |handler, connection, session| {
             let consumed = handler.data(connection, session, input);
             debug_assert!(consumed <= input.len(), "on_data returned {consumed} for {} bytes", input.len());
             consumed
@@ -114,7 +114,7 @@ impl<'h> Callbacks<'h> {
         let handler = self.handler_of(context, listener);
         context.running_callback = Some(RunningCallback { slot, cause });
         let outcome =
-            call_back(context, site, |context| callback(handler, &mut Connection::new(context, slot), session));
+            call_back(context, site, move |context| callback(handler, &mut Connection::new(context, slot), session));
         context.running_callback = None;
         if outcome.is_none() {
             context.abort_panicked(slot);
