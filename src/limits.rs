@@ -21,13 +21,13 @@ pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Unconsumed input kept for one connection. A frame that must come whole may be longer: an embedder sets a larger
 /// value, of at most 4 GiB, because decoders count in 32 bits. The inbox grows only as far as input arrives.
-pub(crate) const INPUT_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const INPUT_BYTES_MAX: usize = 128 * 1024;
 
 /// Output kept for one connection until the kernel accepts it. Measured: four clients that send an echo server 10 MiB
 /// each and never read cost 320 KiB of memory, and no more later (the faults test `memory_per_client.rs`).
-pub(crate) const OUTBOX_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const OUTBOX_BYTES_MAX: usize = 128 * 1024;
 
-/// All inboxes and outboxes of a loop together, as allocated. With the default limits, it has room for about 1,800
+/// All inboxes and outboxes of a loop together, as allocated. With the default limits, it has room for about 900
 /// connections with full buffers, or for 65,000 with a full share each. A machine with 1 GiB has room for it.
 pub(crate) const BUFFER_BYTES_MAX: usize = 256 * 1024 * 1024;
 
@@ -136,18 +136,18 @@ pub(crate) const MERGED_DATAGRAMS_MAX: usize = 64;
 pub(crate) const MERGED_BYTES_MAX: usize = IPV4_PAYLOAD_BYTES_MAX;
 
 /// Bytes requested by one read: the size of the read buffer, which all connections of a loop share.
-pub(crate) const READ_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const READ_BYTES_MAX: usize = 128 * 1024;
 
 /// Bytes read and sent for one connection in a turn; after that, only its outbox is sent. It is as much as one read
 /// returns, so a busy client delays the others by the time of one read.
-pub(crate) const BYTES_PER_TURN_MAX: u32 = 64 * 1024;
+pub(crate) const BYTES_PER_TURN_MAX: u32 = 128 * 1024;
 
 /// Deadlines handled in a turn, and jobs and notes handled in a turn; the rest waits for the next turn.
 pub(crate) const DEADLINES_PER_TURN_MAX: usize = 1024;
 pub(crate) const MESSAGES_PER_TURN_MAX: usize = 1024;
 
 /// Turns after its deadline in which a connection still receives input that arrived before. They are enough for a
-/// receive buffer of 8 MiB at 64 KiB a turn; Linux lets one grow to 6 MiB (`net.ipv4.tcp_rmem`). A client that never
+/// receive buffer of 16 MiB at 128 KiB a turn; Linux lets one grow to 6 MiB (`net.ipv4.tcp_rmem`). A client that never
 /// stops sending is timed out then.
 pub(crate) const LATE_TURNS_MAX: u8 = 128;
 
@@ -232,8 +232,8 @@ pub(crate) const HANDLERS_KEPT: usize = 1024;
 /// connections can have buffered bytes without an allocation.
 pub(crate) const POOLED_BUFFERS_MAX: usize = 32;
 
-/// Of those, the boxes that keep up to 64 KiB in each direction, for bulk transfers; the others keep a share.
-pub(crate) const POOLED_BULK_BUFFERS_MAX: usize = 8;
+/// Of those, the boxes that keep up to 128 KiB in each direction, for bulk transfers; the others keep a share.
+pub(crate) const POOLED_BULK_BUFFERS_MAX: usize = 4;
 
 /// Jobs, notes and timers at once after which a loop looks for memory to release, and for which its tables keep room.
 pub(crate) const BURST_MIN: usize = 1024;

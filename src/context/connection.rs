@@ -285,7 +285,7 @@ impl<'a> Connection<'a> {
     ///
     /// # Errors
     /// [`SendError::Full`] if the outbox has no room for it now; [`on_flushed`](crate::StreamHandler::on_flushed) is
-    /// called when the outbox is empty. [`SendError::TooLong`] if the message is longer than `outbox_bytes_max` (64 KiB
+    /// called when the outbox is empty. [`SendError::TooLong`] if the message is longer than `outbox_bytes_max` (128 KiB
     /// by default). [`SendError::Closed`] after [`close`](Self::close), [`abort`](Self::abort) or
     /// [`shutdown_write`](Self::shutdown_write). Past [`buffer_bytes_max`](crate::EventLoop::buffer_bytes_max) the
     /// connection may be reset instead, with the same error.

@@ -37,7 +37,7 @@
 //!
 //! # Long frames
 //! A frame is delivered whole if `input_bytes_max` of the listener has room for it ([`Format::input_bytes_min`]). The
-//! default is 64 KiB, and the maximum is 4 GiB. The inbox grows as the frame arrives. Each byte is copied a bounded
+//! default is 128 KiB, and the maximum is 4 GiB. The inbox grows as the frame arrives. Each byte is copied a bounded
 //! number of times and searched once, and all inboxes together stay within
 //! [`buffer_bytes_max`](crate::EventLoop::buffer_bytes_max). The idle timeout runs until the whole frame has
 //! arrived, or the decoder consumes a part of it.

@@ -22,7 +22,7 @@ macro_rules! connection_setters {
         }
 
         /// Limits the input kept until the handler consumes it, in bytes: at least the longest frame that must be delivered
-        /// whole, and at most 4,294,967,295. Default: 65,536.
+        /// whole, and at most 4,294,967,295. Default: 131,072.
         ///
         /// The memory is allocated as input arrives, within
         /// [`buffer_bytes_max`](crate::EventLoop::buffer_bytes_max). A frame that does not fit there resets its connection,
@@ -33,7 +33,7 @@ macro_rules! connection_setters {
         }
 
         /// Limits the output kept until the kernel accepts it, in bytes. Output written before an outbound connection
-        /// opens counts, too. Default: 65,536.
+        /// opens counts, too. Default: 131,072.
         ///
         /// A reply of `n` bytes to each frame of [`Frames`](crate::framing::Frames) always fits an outbox of `2 * n`. With
         /// a large outbox, raise [`buffer_bytes_max`](crate::EventLoop::buffer_bytes_max), too: it is shared by all

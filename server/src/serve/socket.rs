@@ -35,7 +35,7 @@ use crate::text::served_socket::ServedSocket;
 const DEFAULT_UDP_RATE: u32 = 100;
 
 /// The most unsent bytes that the kernel keeps for a TCP client. Without this limit, a client that does not read costs
-/// the kernel 4 MiB (`tcp_wmem`). An echo, which also has an outbox of 64 KiB, is as fast with it as without.
+/// the kernel 4 MiB (`tcp_wmem`). An echo, which also has an outbox of 128 KiB, is as fast with it as without.
 const NOTSENT_LOWAT: u32 = 128 * 1024;
 
 /// A socket that every worker opens. Each worker gets a duplicate of an inherited socket or a unix socket. When the

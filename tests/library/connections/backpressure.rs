@@ -96,7 +96,7 @@ fn on_flushed_is_called_once_for_a_write_that_did_not_fit() {
     let handler = RecordingHandler::new(&log).on_data(|connection, input| {
         consumed.set(
             consumed.get()
-                + connection.try_write(&vec![1; 65_536])
+                + connection.try_write(&vec![1; 131_072])
                 + connection.try_write(&[2; 10])
                 + connection.try_write(b"3"),
         );
@@ -104,9 +104,9 @@ fn on_flushed_is_called_once_for_a_write_that_did_not_fit() {
     });
     let listener = events.listen(loopback(), handler).expect("a listener");
     let mut client = Client::connect(events.local_addr(listener).expect("the listener is open"));
-    assert_eq!(client.request(&mut events, b"?", 65_536).len(), 65_536);
+    assert_eq!(client.request(&mut events, b"?", 131_072).len(), 131_072);
     turn_until_idle(&mut events);
-    assert_eq!((log.count(&Call::Flushed), consumed.get()), (1, 65_536));
+    assert_eq!((log.count(&Call::Flushed), consumed.get()), (1, 131_072));
 }
 
 #[test]

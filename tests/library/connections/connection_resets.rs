@@ -117,7 +117,7 @@ fn a_reset_is_noticed_while_output_waits() {
     let log = CallLog::default();
     let mut events = EventLoop::new().expect("a loop");
     let fill = |connection: &mut halloo::Connection<'_>| {
-        let _ = connection.try_write(&vec![7; 65_537]);
+        let _ = connection.try_write(&vec![7; 131_073]);
     };
     let handler = RecordingHandler::new(&log)
         .on_open(move |connection| {
@@ -183,7 +183,7 @@ fn a_reset_after_more_input_than_one_turn_reads_is_noticed_although_the_handler_
     let warm_up = byte_pattern(8 * 1024 * 1024);
     let mut events = EventLoop::new().expect("a loop");
     let handler = RecordingHandler::new(&log).on_data(|connection, input| {
-        if pauses.get() && connection.context().stats().bytes_received > warm_up.len() as u64 + 65_536 {
+        if pauses.get() && connection.context().stats().bytes_received > warm_up.len() as u64 + 131_072 {
             connection.pause();
         }
         input.len()

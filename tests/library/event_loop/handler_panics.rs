@@ -79,7 +79,7 @@ impl<'a> StreamHandler for PanickingHandler<'a> {
 
     fn on_data(&mut self, connection: &mut Connection<'_>, _: &mut Session<'a>, input: &[u8]) -> usize {
         self.panic_if_chosen(Callback::Data);
-        let _ = connection.try_write(&vec![0; 65_537]);
+        let _ = connection.try_write(&vec![0; 131_073]);
         input.len()
     }
 

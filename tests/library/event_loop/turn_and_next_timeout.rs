@@ -87,7 +87,7 @@ fn next_timeout_is_zero_while_work_is_left_over() {
         left_over += u32::from(events.next_timeout() == Some(Duration::ZERO));
         events.stats().bytes_received == 4 * 1024 * 1024
     });
-    assert!(left_over > 0, "a turn reads 64 KiB, so there was work left over");
+    assert!(left_over > 0, "a turn reads 128 KiB, so there was work left over");
     turn_until_idle(&mut events);
 }
 

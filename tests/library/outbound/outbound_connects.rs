@@ -213,7 +213,7 @@ fn every_callback_can_connect() {
             })
             .on_data(|connection, input| {
                 connect(connection.context());
-                let _ = connection.try_write(&vec![b'x'; 70_000]);
+                let _ = connection.try_write(&vec![b'x'; 140_000]);
                 input.len()
             })
             .on_flushed(|connection| connect(connection.context()))
@@ -236,7 +236,7 @@ fn every_callback_can_connect() {
     events.context().schedule(inside, Duration::ZERO, 1);
     events.context().connect(failing, inside);
     client.send(b"?");
-    turn_until(&mut events, "the answer", |_| client.has_received(65_536));
+    turn_until(&mut events, "the answer", |_| client.has_received(131_072));
     turn_until(&mut events, "on_timeout", |_| outside.count(&Call::Timeout) == 1);
     let id = outside.ids()[0];
     events.context().notify(id, 7);

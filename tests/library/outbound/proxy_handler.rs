@@ -137,7 +137,7 @@ fn a_proxy_applies_backpressure_in_both_directions_at_once() {
         }
         let buffered = events.stats().bytes_received - events.stats().bytes_sent;
         // An inbox and an outbox on each side.
-        assert!(buffered <= 4 * 65_536, "{buffered} bytes in the proxy");
+        assert!(buffered <= 4 * 131_072, "{buffered} bytes in the proxy");
         client.end.is_some() && peer.end.is_some()
     });
     assert!(
