@@ -57,6 +57,15 @@ impl Transmit {
         })
     }
 
+    /// Its first datagram, and the others.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn split_first(self) -> (Self, Option<Self>) {
+        let (middle, count) = (self.end.min(self.start + self.segment), self.count - 1);
+        let first = Self { end: middle, count: 1, ..self };
+        let segment = self.segment.min(self.end - middle);
+        (first, (count > 0).then_some(Self { start: middle, count, segment, ..self }))
+    }
+
     /// Whether more datagrams to the same destination fit its message, behind this many datagrams and bytes. All have
     /// its length; only the last may be shorter.
     #[inline]

@@ -157,16 +157,18 @@ impl BatchedUdpSocket {
                     self.headers = None;
                     0
                 }
-                Err(error) => {
-                    let is_refused = call.segment.is_some() && self.is_gso_error(error);
-                    let (error, failed) = (error.into(), &rest[..call.transmits_in(1)]);
-                    let mut datagrams = failed.iter().copied().flat_map(Transmit::datagrams);
-                    if !is_refused && let Some(lost) = datagrams.next() {
-                        notes.note_datagram(&lost, Some(&error), send_queue);
-                        outcome(&lost, Err(error));
-                    }
+                Err(error) if call.segment.is_some() && self.is_gso_error(error) => {
+                    let refused = &rest[..call.transmits_in(1)];
+                    let datagrams = refused.iter().copied().flat_map(Transmit::datagrams);
                     self.send_unmerged(datagrams, send_queue, notes, outcome);
-                    failed.len()
+                    refused.len()
+                }
+                Err(error) => {
+                    let (error, (lost, behind)) = (error.into(), rest[0].split_first());
+                    notes.note_datagram(&lost, Some(&error), send_queue);
+                    outcome(&lost, Err(error));
+                    self.send_list(behind.as_slice(), may_merge, send_queue, notes, outcome);
+                    1
                 }
             };
             rest = &rest[done..];
