@@ -4,7 +4,7 @@
 
 use log::{LevelFilter, Log, Metadata, Record};
 
-use crate::output::printer_thread::Printer;
+use crate::output::printer_thread::{self, Printer};
 use crate::output::stderr::StderrLine;
 use crate::text::escape;
 
@@ -23,7 +23,12 @@ struct QueueingLogger(Printer);
 /// Sends every log record and panic message to the printer. The panic hook of the standard library would write to
 /// standard error itself, and block while the reader does not read.
 pub(crate) fn install(printer: Printer, level: LevelFilter) {
-    std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
+    std::panic::set_hook(Box::new(|panic| {
+        // The logger panics if its stream fails. The printer counts that; another line would only fail again.
+        if std::thread::current().name() != Some(printer_thread::STDERR_THREAD_NAME) {
+            log::error!("{panic}");
+        }
+    }));
     // A second logger is refused, which can only happen in a test.
     if log::set_boxed_logger(Box::new(QueueingLogger(printer))).is_ok() {
         log::set_max_level(level);

@@ -20,6 +20,9 @@ use crate::output::standard_stream;
 use crate::output::stderr::{StderrLine, StderrWriter, exit_line};
 use crate::output::stdout::{StdoutLine, StdoutWriter};
 
+/// The name of the thread that writes standard error.
+pub(crate) const STDERR_THREAD_NAME: &str = "stderr";
+
 /// The most lines in a queue: room for a burst, a few hundred kilobytes.
 pub(crate) const QUEUE_LINES_MAX: usize = 1024;
 
@@ -215,7 +218,7 @@ pub(crate) struct Printer {
 impl Printer {
     /// A printer to the process's own streams. It starts no thread yet.
     pub(crate) fn new(style: EventStyle, log_format: LogFormat) -> Self {
-        let stderr = LineQueue::new("stderr", StderrWriter::new(log_format));
+        let stderr = LineQueue::new(STDERR_THREAD_NAME, StderrWriter::new(log_format));
         let printed = Arc::new(PrintedLines::default());
         let (error_queue, counted) = (stderr.clone(), Arc::clone(&printed));
         let on_error = move |text| {
@@ -230,7 +233,7 @@ impl Printer {
     /// A printer that prints nothing, for tests.
     #[cfg(test)]
     pub(crate) fn null() -> Self {
-        let stderr = LineQueue::new("stderr", StderrWriter::new(LogFormat::Text));
+        let stderr = LineQueue::new(STDERR_THREAD_NAME, StderrWriter::new(LogFormat::Text));
         let stdout = LineQueue::new("stdout", StdoutWriter::new(EventStyle::Off, |_| {}));
         drop((stdout.take_thread(), stderr.take_thread()));
         Self { stdout, stderr, printed: Arc::default() }
@@ -398,8 +401,8 @@ mod tests {
     use std::thread;
     use std::time::{Duration, Instant};
 
-    use super::{LineQueue, Printer, QUEUE_LINES_MAX};
-    use crate::cli::flags::serve_options::{EventStyle, LogFormat};
+    use super::{LineQueue, Printer, QUEUE_LINES_MAX, STDERR_THREAD_NAME};
+    use crate::cli::flags::serve_options::EventStyle;
     use crate::output::stderr::StderrWriter;
     use crate::output::stdout::{StdoutLine, StdoutWriter};
     use crate::text::bound_address::Addresses;
@@ -427,8 +430,8 @@ mod tests {
     fn new_printer(capacity: usize) -> (Printer, Receiver<String>) {
         let (sender, written) = mpsc::sync_channel(capacity);
         let stdout = StdoutWriter::with_writer(Box::new(ChannelWriter(sender)), EventStyle::Text, |_| {});
-        let stderr = StderrWriter::with_writer(Box::new(std::io::sink()), LogFormat::Text);
-        let (stdout, stderr) = (LineQueue::new("stdout", stdout), LineQueue::new("stderr", stderr));
+        let stderr = StderrWriter::with_logger(Box::new(NullLogger));
+        let (stdout, stderr) = (LineQueue::new("stdout", stdout), LineQueue::new(STDERR_THREAD_NAME, stderr));
         (Printer { stdout, stderr, printed: Arc::default() }, written)
     }
 
@@ -436,6 +439,16 @@ mod tests {
     fn line(number: usize) -> StdoutLine {
         let addresses = Addresses { protocol: Protocol::Udp, peer: None, local: None };
         StdoutLine::Event(GreetingEvent::new(addresses, number as u64, b""))
+    }
+
+    struct NullLogger;
+
+    impl log::Log for NullLogger {
+        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+            true
+        }
+        fn log(&self, _: &log::Record<'_>) {}
+        fn flush(&self) {}
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Writes lines to standard error, on its printing thread.
 //!
-//! Lines that cannot be written are counted.
+//! Lines that cannot be written are counted. A failed write never ends the thread.
 
-use std::io::Write;
+use std::fmt::Display;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::SystemTime;
 
-use log::Level;
+use log::{Level, Log, Metadata, Record};
 
 use crate::cli::flags::serve_options::LogFormat;
 use crate::exit::ExitError;
@@ -23,30 +24,40 @@ pub(crate) enum StderrLine {
     Log(Level, &'static str, String),
 }
 
-/// A log line, without a newline.
-fn log_line(format: LogFormat, level: Level, target: &str, text: &str) -> String {
-    let time = format_timestamp(SystemTime::now());
-    match format {
-        LogFormat::Text => format!("{time} {level:<5} [{target}] {text}"),
-        LogFormat::Json => {
-            let (target, text) = (escape::json(target.as_bytes()), escape::json(text.as_bytes()));
-            let level = level.as_str().to_ascii_lowercase();
-            format!("{{\"time\":\"{time}\",\"level\":\"{level}\",\"target\":{target},\"message\":{text}}}")
-        }
-    }
+/// A log line as JSON, without a newline.
+fn json_line(level: Level, target: &str, message: impl Display) -> String {
+    let (time, level) = (format_timestamp(SystemTime::now()), level.as_str().to_ascii_lowercase());
+    let (target, message) = (escape::json(target.as_bytes()), escape::json(message.to_string().as_bytes()));
+    format!("{{\"time\":\"{time}\",\"level\":\"{level}\",\"target\":{target},\"message\":{message}}}")
 }
 
 /// The line for an error that ends the process, without a newline.
 pub(crate) fn exit_line(error: &ExitError, format: LogFormat) -> String {
     match format {
         LogFormat::Text => error.to_string(),
-        LogFormat::Json => log_line(format, Level::Error, "halloo", &error.message),
+        LogFormat::Json => json_line(Level::Error, "halloo", &error.message),
     }
+}
+
+/// Writes each record as a JSON object. It panics if standard error fails, like the logger for text.
+struct JsonLogger;
+
+impl Log for JsonLogger {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let line = json_line(record.level(), record.target(), record.args());
+        standard_stream::stderr().write_line(line).expect("standard error takes the line");
+    }
+
+    fn flush(&self) {}
 }
 
 /// Writes lines to standard error.
 pub(crate) struct StderrWriter {
-    writer: Box<dyn Write + Send>,
+    logger: Box<dyn Log>,
     format: LogFormat,
     /// Lines that could not be written, not yet reported.
     unwritten_lines: u64,
@@ -57,30 +68,44 @@ pub(crate) struct StderrWriter {
 impl StderrWriter {
     /// Writes to the standard error of the process.
     pub(crate) fn new(format: LogFormat) -> Self {
-        Self::with_writer(Box::new(standard_stream::stderr()), format)
+        let logger: Box<dyn Log> = match format {
+            LogFormat::Text => Box::new(simple_logger::SimpleLogger::new().with_utc_timestamps()),
+            LogFormat::Json => Box::new(JsonLogger),
+        };
+        Self { format, ..Self::with_logger(logger) }
     }
 
-    /// Writes to any stream.
-    pub(crate) fn with_writer(writer: Box<dyn Write + Send>, format: LogFormat) -> Self {
-        Self { writer, format, unwritten_lines: 0, unwritten_since_flush: 0 }
+    /// Writes log lines with any logger.
+    pub(crate) fn with_logger(logger: Box<dyn Log>) -> Self {
+        Self { logger, format: LogFormat::Text, unwritten_lines: 0, unwritten_since_flush: 0 }
     }
 
-    /// Writes a line, and then the number of lines before it that could not be written.
-    fn write(&mut self, line: &str) {
-        if !self.try_write(line) {
-            self.unwritten_lines += 1;
-            self.unwritten_since_flush += 1;
+    /// Writes a log line, and then the number of lines before it that could not be written.
+    fn log(&mut self, level: Level, target: &str, text: &str) {
+        if !self.try_log(level, target, text) {
+            self.count_unwritten();
         } else if self.unwritten_lines > 0 {
             let notice = format!("log lines lost: {}, standard error could not be written", self.unwritten_lines);
-            if self.try_write(&log_line(self.format, Level::Warn, "halloo", &notice)) {
+            if self.try_log(Level::Warn, "halloo", &notice) {
                 self.unwritten_lines = 0;
             }
         }
     }
 
-    /// Writes a line and a newline in one call, and returns whether they were written.
-    fn try_write(&mut self, line: &str) -> bool {
-        self.writer.write_all(format!("{line}\n").as_bytes()).is_ok()
+    fn count_unwritten(&mut self) {
+        self.unwritten_lines += 1;
+        self.unwritten_since_flush += 1;
+    }
+
+    /// Logs a line, and returns whether it was written: the logger panics if standard error fails.
+    fn try_log(&self, level: Level, target: &str, text: &str) -> bool {
+        // The logger does not wait for a non-blocking pipe. A pipe that is writable has room for a whole line
+        // (poll(2)).
+        standard_stream::stderr().wait_for_room().is_ok()
+            && catch_unwind(AssertUnwindSafe(|| {
+                self.logger.log(&Record::builder().level(level).target(target).args(format_args!("{text}")).build());
+            }))
+            .is_ok()
     }
 }
 
@@ -89,15 +114,18 @@ impl LineSink for StderrWriter {
 
     fn write_line(&mut self, line: &StderrLine) {
         match line {
-            StderrLine::Exit(error) => self.write(&exit_line(error, self.format)),
-            StderrLine::Log(level, target, text) => self.write(&log_line(self.format, *level, target, text)),
+            StderrLine::Exit(error) => {
+                if standard_stream::stderr().write_line(exit_line(error, self.format)).is_err() {
+                    self.count_unwritten();
+                }
+            }
+            StderrLine::Log(level, target, text) => self.log(*level, target, text),
         }
     }
 
     fn flush(&mut self, lost: u64) -> u64 {
         if lost > 0 {
-            let notice = format!("log lines lost: {lost}, standard error was too slow");
-            self.write(&log_line(self.format, Level::Warn, "halloo", &notice));
+            self.log(Level::Warn, "halloo", &format!("log lines lost: {lost}, standard error was too slow"));
         }
         std::mem::take(&mut self.unwritten_since_flush)
     }
@@ -105,22 +133,19 @@ impl LineSink for StderrWriter {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, Write};
     use std::sync::{Arc, Mutex};
 
-    use log::Level;
+    use log::{Level, Log, Metadata, Record};
 
-    use super::{LineSink, LogFormat, StderrLine, StderrWriter};
+    use super::{LineSink, StderrLine, StderrWriter};
 
-    /// A stream that records what is written, or has no room.
+    /// A logger that panics when its stream is full, as the real one does.
     #[derive(Clone, Default)]
-    struct TestStream(Arc<Mutex<(bool, Vec<String>)>>);
+    struct TestLogger(Arc<Mutex<(bool, Vec<String>)>>);
 
-    impl TestStream {
-        /// The lines without their times.
+    impl TestLogger {
         fn lines(&self) -> Vec<String> {
-            let lines = &self.0.lock().unwrap().1;
-            lines.iter().map(|line| line.trim_end().split_once(' ').unwrap().1.to_owned()).collect()
+            self.0.lock().unwrap().1.clone()
         }
 
         fn set_full(&self, is_full: bool) {
@@ -128,46 +153,40 @@ mod tests {
         }
     }
 
-    impl Write for TestStream {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let mut stream = self.0.lock().unwrap();
-            if stream.0 {
-                return Err(io::ErrorKind::StorageFull.into());
-            }
-            stream.1.push(String::from_utf8(bytes.to_vec()).unwrap());
-            Ok(bytes.len())
+    impl Log for TestLogger {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
         }
 
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
+        fn log(&self, record: &Record<'_>) {
+            let is_full = self.0.lock().unwrap().0;
+            assert!(!is_full, "failed printing to stderr");
+            self.0.lock().unwrap().1.push(format!("{} [{}] {}", record.level(), record.target(), record.args()));
         }
-    }
 
-    fn writer_to(stream: &TestStream) -> StderrWriter {
-        StderrWriter::with_writer(Box::new(stream.clone()), LogFormat::Text)
+        fn flush(&self) {}
     }
 
     #[test]
     fn unwritten_lines_are_counted_until_there_is_room() {
-        let stream = TestStream::default();
-        let mut stderr = writer_to(&stream);
-        stream.set_full(true);
+        let logger = TestLogger::default();
+        let mut stderr = StderrWriter::with_logger(Box::new(logger.clone()));
+        logger.set_full(true);
         for text in ["lost", "lost, too"] {
             stderr.write_line(&StderrLine::Log(Level::Info, "halloo", text.to_owned()));
         }
-        stream.set_full(false);
+        logger.set_full(false);
         for text in ["back", "and on"] {
             stderr.write_line(&StderrLine::Log(Level::Info, "halloo::net", text.to_owned()));
         }
-        let notice = "WARN  [halloo] log lines lost: 2, standard error could not be written";
-        assert_eq!(stream.lines(), ["INFO  [halloo::net] back", notice, "INFO  [halloo::net] and on"]);
-        assert_eq!(stderr.flush(0), 2);
+        let notice = "WARN [halloo] log lines lost: 2, standard error could not be written";
+        assert_eq!(logger.lines(), ["INFO [halloo::net] back", notice, "INFO [halloo::net] and on"]);
     }
 
     #[test]
     fn lines_lost_in_the_queue_are_logged() {
-        let stream = TestStream::default();
-        writer_to(&stream).flush(1);
-        assert_eq!(stream.lines(), ["WARN  [halloo] log lines lost: 1, standard error was too slow"]);
+        let logger = TestLogger::default();
+        StderrWriter::with_logger(Box::new(logger.clone())).flush(1);
+        assert_eq!(logger.lines(), ["WARN [halloo] log lines lost: 1, standard error was too slow"]);
     }
 }
