@@ -34,12 +34,16 @@ pub(crate) struct Comparison {
     cells: Vec<Vec<Measurement<Vec<Round>>>>,
 }
 
-/// Measures all servers in turn, in every round.
+/// Measures all servers in turn, in every round; in every other one the last server comes first.
 pub(crate) fn measure(bench: &BenchmarkRun) -> Comparison {
     let mut cells = vec![vec![Measurement::Value(Vec::new()); bench.servers.len()]; bench.workloads.len()];
     for round in 1..=bench.rounds {
         for (workload, row) in bench.workloads.iter().zip(&mut cells) {
-            for (server, cell) in bench.servers.iter().zip(row) {
+            let mut turns: Vec<_> = bench.servers.iter().zip(row).collect();
+            if round.is_multiple_of(2) {
+                turns.reverse();
+            }
+            for (server, cell) in turns {
                 let Measurement::Value(runs) = cell else { continue };
                 match run(bench, *server, *workload, round) {
                     Measurement::Value(run) => runs.push(run),
