@@ -6,17 +6,31 @@ use std::io;
 
 use nix::errno::Errno;
 
-/// A fault of a [`Simulation`](crate::testing::Simulation).
-///
-/// ```
-/// use halloo::testing::{Fault, Simulation};
-///
-/// let simulation = Simulation::new(7);
-/// simulation.inject(Fault::Accept, 4);
-/// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-#[non_exhaustive]
-pub enum Fault {
+/// Makes the enum from one list.
+macro_rules! faults {
+    ($($(#[$docs:meta])* $fault:ident,)*) => {
+        /// A fault of a [`Simulation`](crate::testing::Simulation).
+        ///
+        /// ```
+        /// use halloo::testing::{Fault, Simulation};
+        ///
+        /// let simulation = Simulation::new(7);
+        /// simulation.inject(Fault::Accept, 4);
+        /// ```
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+        #[non_exhaustive]
+        pub enum Fault {
+            $($(#[$docs])* $fault,)*
+        }
+
+        impl Fault {
+            /// All of them.
+            pub const ALL: [Self; 17] = [$(Self::$fault,)*];
+        }
+    };
+}
+
+faults! {
     /// accept fails: descriptors or memory are exhausted, or a client has gone.
     Accept,
     /// connect fails at once, or the peer refuses it.
@@ -111,27 +125,6 @@ impl Fault {
         Self::Pause,
     ];
 
-    /// All of them.
-    pub const ALL: [Self; 17] = [
-        Self::Accept,
-        Self::Connect,
-        Self::Register,
-        Self::Receive,
-        Self::Send,
-        Self::Shutdown,
-        Self::Poll,
-        Self::Interrupt,
-        Self::ReceiveDatagram,
-        Self::SendDatagram,
-        Self::LostDatagram,
-        Self::DuplicateDatagram,
-        Self::ReorderedDatagram,
-        Self::LateReadiness,
-        Self::SpuriousReadiness,
-        Self::Clock,
-        Self::Pause,
-    ];
-
     /// The errors of the call, from its manual page.
     fn errors(self) -> &'static [Errno] {
         match self {
@@ -145,13 +138,7 @@ impl Fault {
             Self::ReceiveDatagram => &RECEIVE_DATAGRAM,
             Self::SendDatagram => &SEND_DATAGRAM,
             // No call fails.
-            Self::LostDatagram
-            | Self::DuplicateDatagram
-            | Self::ReorderedDatagram
-            | Self::LateReadiness
-            | Self::SpuriousReadiness
-            | Self::Clock
-            | Self::Pause => &[],
+            _ => &[],
         }
     }
 
@@ -254,7 +241,7 @@ const SERIES_ONE_IN: u64 = 6;
 const SERIES_MAX: u64 = 25;
 
 /// Random numbers from a seed (`SplitMix64`, Steele, Lea and Flood, 2014).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Random(u64);
 
 impl Random {

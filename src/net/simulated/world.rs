@@ -28,6 +28,7 @@ use crate::observe::sim_recording::SimRecording;
 pub(crate) type Call = (&'static str, usize, i64);
 
 /// The world outside the loop.
+#[derive(Default)]
 pub(crate) struct World {
     pub(crate) random: Random,
     pub(crate) faults: Faults,
@@ -71,30 +72,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
-        Self {
-            random: Random::new(seed),
-            faults: Faults::default(),
-            clock: Duration::ZERO,
-            last_activity: Duration::ZERO,
-            descriptors_max: 20_000,
-            descriptors: 0,
-            sockets: Vec::new(),
-            active: Vec::new(),
-            stale_tokens: Vec::new(),
-            surplus_transmits: 0,
-            received_datagrams: BTreeMap::new(),
-            remote_listeners: BTreeMap::new(),
-            blackholes: BTreeSet::new(),
-            next_port: 40_000,
-            fingerprint: 0,
-            loops: 0,
-            loop_started: Duration::ZERO,
-            recording: Rc::default(),
-            failures: [0; 3],
-            failed_shutdowns: BTreeSet::new(),
-            calls: Vec::new(),
-            call_counts: BTreeMap::new(),
-        }
+        Self { random: Random::new(seed), descriptors_max: 20_000, next_port: 40_000, ..Self::default() }
     }
 
     /// Begins a call after a short time, in which bytes may arrive. An injected fault is its error.
@@ -359,12 +337,8 @@ impl World {
         let mut active = std::mem::take(&mut self.active);
         active.retain(|&socket| !self.sockets[socket].is_finished());
         for &socket in &active {
-            if !matches!(self.sockets[socket].kind, SimSocketKind::Stream(_)) {
-                continue;
-            }
-            let is_answer_pending =
-                matches!(&self.sockets[socket].kind, SimSocketKind::Stream(stream) if self.is_answer_pending(stream));
-            if is_answer_pending && self.sockets[socket].fd == FdState::Open && self.random.one_in(2) {
+            let SimSocketKind::Stream(stream) = &self.sockets[socket].kind else { continue };
+            if self.is_answer_pending(stream) && self.sockets[socket].fd == FdState::Open && self.random.one_in(2) {
                 self.answer_connect(socket);
             }
             self.close_if_dropped(socket);
