@@ -28,25 +28,18 @@ impl World {
         let recording = self.recording.borrow();
         let mut names = Names::default();
         recording.existing().iter().for_each(|(entry, detail)| names.learn(self, entry, detail.as_ref()));
-        let (mut lines, mut polls) = (Vec::new(), 0);
+        let mut lines = Vec::new();
         for (entry, details) in recording.entries() {
             let detail = details.first().map(|(_, detail)| detail);
             names.learn(self, entry, detail);
             let Some(text) = names.text(self, entry, detail) else { continue };
             let time = entry.time() + self.loop_started;
             // Polls in a row with the same outcome are one line.
-            polls = match lines.last_mut() {
-                Some((last, at, _)) if entry.kind == EntryKind::PollEnd && *last == text => {
-                    *at = time;
-                    polls + 1
+            match lines.last_mut() {
+                Some((last, at, times)) if entry.kind == EntryKind::PollEnd && *last == text => {
+                    (*at, *times) = (time, *times + 1);
                 }
-                _ => {
-                    lines.push((text, time, 0));
-                    1
-                }
-            };
-            if let Some((_, _, times)) = lines.last_mut() {
-                *times = polls;
+                _ => lines.push((text, time, 1)),
             }
         }
         let line = |(text, at, times): (String, Duration, u32)| match times {
