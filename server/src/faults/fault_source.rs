@@ -18,6 +18,7 @@ use crate::text::bound_address::{Addresses, BoundSocket};
 use crate::text::fault_event::FaultEvent;
 
 /// The faults of one worker.
+#[derive(Clone)]
 pub(crate) struct WorkerFaults {
     pub(crate) control: Arc<FaultControl>,
     /// The first worker has number 1.
@@ -32,11 +33,7 @@ impl WorkerFaults {
     /// The faults of a listener, whose address is set when it is bound.
     pub(crate) fn source(&self, socket: Rc<OnceCell<BoundSocket>>) -> FaultSource {
         FaultSource {
-            control: Arc::clone(&self.control),
-            worker_number: self.worker_number,
-            event_log: self.event_log.clone(),
-            counters: Arc::clone(&self.counters),
-            held_bytes_left: Rc::clone(&self.held_bytes_left),
+            worker: self.clone(),
             socket,
             version: None,
             table: Arc::default(),
@@ -48,11 +45,7 @@ impl WorkerFaults {
 
 /// The faults of one listener on one worker.
 pub(crate) struct FaultSource {
-    control: Arc<FaultControl>,
-    worker_number: usize,
-    event_log: EventLog,
-    pub(crate) counters: Arc<WorkerCounters>,
-    pub(crate) held_bytes_left: Rc<Cell<usize>>,
+    pub(crate) worker: WorkerFaults,
     socket: Rc<OnceCell<BoundSocket>>,
     /// The change that the following were made for.
     version: Option<u64>,
@@ -76,7 +69,7 @@ impl FaultSource {
         if self.table.is_empty() {
             return None;
         }
-        self.counters.fault_exchanges.add_one();
+        self.worker.counters.fault_exchanges.add_one();
         let rule = self.table.find(self.decisions.u32(..WHOLE_SHARE))?;
         Some(DrawnFault { fault: rule.rule.fault, rule: Arc::clone(rule) })
     }
@@ -97,8 +90,9 @@ impl FaultSource {
     ) {
         let kind = drawn.fault.kind();
         drawn.rule.injected.fetch_add(1, Ordering::Relaxed);
-        self.counters.faults(kind).add_one();
-        self.event_log
+        self.worker.counters.faults(kind).add_one();
+        self.worker
+            .event_log
             .log_fault(now, || FaultEvent::new(addresses(), kind.as_str(), drawn.rule.rule.to_string(), delay));
     }
 
@@ -109,7 +103,7 @@ impl FaultSource {
     }
 
     fn load_changes(&mut self) {
-        if self.version != Some(self.control.version()) {
+        if self.version != Some(self.worker.control.version()) {
             self.load();
         }
     }
@@ -117,11 +111,12 @@ impl FaultSource {
     #[cold]
     fn load(&mut self) {
         let Some(socket) = self.socket.get() else { return };
-        let (version, table, index) = self.control.table(socket);
+        let WorkerFaults { control, worker_number, .. } = &self.worker;
+        let (version, table, index) = control.table(socket);
         (self.version, self.table) = (Some(version), table);
         // A listener of each worker has a sequence of its own.
-        let place = (self.worker_number as u64) << 32 | (index as u64) << 1;
-        let seeded = |part| Rng::with_seed(Rng::with_seed(place | part).u64(..) ^ u64::from(self.control.seed()));
+        let place = (*worker_number as u64) << 32 | (index as u64) << 1;
+        let seeded = |part| Rng::with_seed(Rng::with_seed(place | part).u64(..) ^ u64::from(control.seed()));
         (self.decisions, self.times) = (seeded(0), seeded(1));
     }
 }

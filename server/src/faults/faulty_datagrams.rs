@@ -180,7 +180,7 @@ impl Replies {
         }
         let value = self.last_value + 1;
         let (to, timer) = (datagram.reply_addr(), datagram.context().schedule(self.handler?, time, value));
-        self.source.counters.held_replies.add_one();
+        self.source.worker.counters.held_replies.add_one();
         self.waiting.insert(value, WaitingReply { to, payload: payload.into(), timer });
         (self.waiting_bytes, self.last_value) = (waiting_bytes, value);
         Some(value)
@@ -190,7 +190,7 @@ impl Replies {
     fn send_waiting(&mut self, context: &mut Context, value: u64) {
         let Some(WaitingReply { to, payload, timer }) = self.waiting.remove(&value) else { return };
         self.waiting_bytes -= payload.len();
-        self.source.counters.released_replies.add_one();
+        self.source.worker.counters.released_replies.add_one();
         context.remove(timer);
         context.reply(to, &payload);
     }

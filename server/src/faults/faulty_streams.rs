@@ -108,7 +108,7 @@ impl<H: StreamHandler> StreamHandler for FaultyStreams<H> {
             connection.abort();
             return None;
         }
-        let mut shaper = Some(Box::new(Shaper::new(drawn, self.source.held_bytes_left.clone())));
+        let mut shaper = Some(Box::new(Shaper::new(drawn, self.source.worker.held_bytes_left.clone())));
         let inner = self.output.shape(&mut shaper, || self.inner.on_open(connection));
         if let (None, Some(shaper)) = (&inner, &mut shaper) {
             shaper.close();
