@@ -3,6 +3,7 @@
 //! A connection without a fault writes directly.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -117,7 +118,7 @@ impl Shaper {
     pub(crate) fn new(drawn: DrawnFault, held_bytes_left: Rc<Cell<usize>>) -> Self {
         Self {
             drawn,
-            held: HeldBytes { bytes: Vec::new(), consumed: 0, left: held_bytes_left },
+            held: HeldBytes { bytes: VecDeque::new(), left: held_bytes_left },
             reply_bytes: 0,
             end: None,
             stage: Stage::Reading,
@@ -341,9 +342,7 @@ pub(crate) enum InputUse {
 
 /// Output that is held back. It counts in the limit for all connections of the worker.
 struct HeldBytes {
-    bytes: Vec<u8>,
-    /// How many of them are sent: single bytes are not removed one by one.
-    consumed: usize,
+    bytes: VecDeque<u8>,
     left: Rc<Cell<usize>>,
 }
 
@@ -352,26 +351,24 @@ impl HeldBytes {
     fn push(&mut self, bytes: &[u8]) -> bool {
         let Some(left) = self.left.get().checked_sub(bytes.len()) else { return false };
         self.left.set(left);
-        self.bytes.extend_from_slice(bytes);
+        self.bytes.extend(bytes);
         true
     }
 
     /// The bytes that are not sent.
-    fn rest(&self) -> &[u8] {
-        &self.bytes[self.consumed..]
+    fn rest(&mut self) -> &[u8] {
+        self.bytes.make_contiguous()
     }
 
     fn len(&self) -> usize {
-        self.bytes.len() - self.consumed
+        self.bytes.len()
     }
 
     fn consume(&mut self, count: usize) {
-        self.consumed += count;
-        if self.len() == 0 {
-            (self.bytes, self.consumed) = (Vec::new(), 0);
-        } else if self.consumed > self.len() {
-            self.bytes.drain(..self.consumed);
-            self.consumed = 0;
+        self.bytes.drain(..count);
+        if self.bytes.is_empty() {
+            // The memory of a long reply is not kept.
+            self.bytes = VecDeque::new();
         }
         self.left.set(self.left.get() + count);
     }
@@ -386,6 +383,7 @@ impl Drop for HeldBytes {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::collections::VecDeque;
     use std::rc::Rc;
     use std::time::{Duration, Instant};
 
@@ -395,7 +393,7 @@ mod tests {
     fn single_bytes_are_consumed_in_linear_time() {
         const BYTES: usize = 512 * 1024;
         let left = Rc::new(Cell::new(BYTES));
-        let mut held = HeldBytes { bytes: Vec::new(), consumed: 0, left: Rc::clone(&left) };
+        let mut held = HeldBytes { bytes: VecDeque::new(), left: Rc::clone(&left) };
         let bytes: Vec<u8> = (0..BYTES).map(|index| index.to_le_bytes()[0]).collect();
         assert!(held.push(&bytes) && !held.push(b"x"));
         let start = Instant::now();
