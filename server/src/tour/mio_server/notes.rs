@@ -19,13 +19,16 @@ const STEPS_OF_TURN: usize = 1_000;
 
 /// The entries of a server, shared by everything that notes some.
 #[derive(Clone)]
-pub(crate) struct Notes(Rc<RefCell<Journal>>);
+pub(crate) struct Notes {
+    started: Instant,
+    journal: Rc<RefCell<Journal>>,
+}
 
 /// An entry with its address.
 type Note = (Entry, Option<Detail>);
 
+#[derive(Default)]
 struct Journal {
-    started: Instant,
     turn: TurnNotes,
     beginning: Vec<Note>,
     /// The last turns.
@@ -83,18 +86,6 @@ fn is_repeated(kind: EntryKind) -> bool {
 }
 
 impl Journal {
-    fn new() -> Self {
-        Self {
-            started: Instant::now(),
-            turn: TurnNotes::default(),
-            beginning: Vec::new(),
-            end: VecDeque::new(),
-            end_len: 0,
-            lost: 0,
-            opened: BTreeMap::new(),
-        }
-    }
-
     fn add(&mut self, note: Note) {
         let is_end = note.0.kind == EntryKind::TurnEnd;
         self.turn.add(note);
@@ -150,7 +141,7 @@ impl Journal {
 
 impl Notes {
     pub(crate) fn new() -> Self {
-        Self(Rc::new(RefCell::new(Journal::new())))
+        Self { started: Instant::now(), journal: Rc::default() }
     }
 
     /// Adds an entry with the current time.
@@ -164,14 +155,12 @@ impl Notes {
     }
 
     fn add_entry(&self, entry: Entry, detail: Option<Detail>) {
-        let mut journal = self.0.borrow_mut();
-        let time = journal.started.elapsed();
-        journal.add((entry.at(time), detail));
+        self.journal.borrow_mut().add((entry.at(self.started.elapsed()), detail));
     }
 
     /// Adds what halloo's loop has noted in a turn.
     pub(crate) fn add_turn(&self, turn: &TurnEntries<'_>) {
-        let mut journal = self.0.borrow_mut();
+        let mut journal = self.journal.borrow_mut();
         let mut details = turn.details.iter().peekable();
         for (index, entry) in turn.entries.iter().enumerate() {
             let detail = details.next_if(|(of, _)| *of as usize == index).map(|(_, detail)| detail.clone());
@@ -189,10 +178,9 @@ impl Notes {
 
     /// Takes everything that was noted.
     pub(crate) fn take_recording(&self, name: &str) -> Recording {
-        let journal = self.0.replace(Journal::new());
         let mut recorded = LoopRecording::default();
         name.clone_into(&mut recorded.name);
-        for (index, (entry, detail)) in journal.into_notes().enumerate() {
+        for (index, (entry, detail)) in self.journal.take().into_notes().enumerate() {
             recorded.entries.push(entry);
             recorded.details.extend(detail.map(|detail| (index, detail)));
         }
@@ -239,7 +227,7 @@ mod tests {
     }
 
     fn recording(journal: Journal) -> Recording {
-        Notes(Rc::new(RefCell::new(journal))).take_recording("twin")
+        Notes { journal: Rc::new(RefCell::new(journal)), ..Notes::new() }.take_recording("twin")
     }
 
     /// Entries that are there, and entries that are missing.
@@ -251,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_long_turn_keeps_its_begin_and_its_end_and_is_a_finding() {
-        let mut journal = Journal::new();
+        let mut journal = Journal::default();
         add_turn(&mut journal, [5, 500], 1_000_000);
         let recording = recording(journal);
         let (kept, lost) = counts(&recording);
@@ -267,7 +255,7 @@ mod tests {
 
     #[test]
     fn what_opens_and_closes_in_a_long_turn_stays() {
-        let mut journal = Journal::new();
+        let mut journal = Journal::default();
         let read = || (Entry::new(EntryKind::Read, Object::Connection, 0, 3), None);
         (0..5_000).for_each(|_| journal.add(read()));
         journal.add((Entry::new(EntryKind::Opened, Object::Connection, 1, 4), None));
@@ -282,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_long_recording_keeps_its_begin_and_its_end_and_what_was_opened_between() {
-        let mut journal = Journal::new();
+        let mut journal = Journal::default();
         for turn in 0..20_000 {
             if turn == 10_000 {
                 let opened = Entry::new(EntryKind::Opened, Object::Connection, 7, 9).numbers([5, 0]);
