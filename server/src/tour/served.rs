@@ -81,8 +81,7 @@ fn stop_at_eof(stop: Box<dyn FnOnce() + Send>, has_ended: &Receiver<()>) {
 
 fn on_mio(rules: &'static dyn Rules, listener: TcpListener, udp: UdpSocket, notes: &Notes) -> io::Result<Ready> {
     let mut server = Server::new(listener, udp, rules, notes.clone())?;
-    let stopper = server.stopper();
-    Ok(Ready { stop: Box::new(move || stopper.stop()), serve: Box::new(move || server.run()) })
+    Ok(Ready { stop: Box::new(server.stopper()), serve: Box::new(move || server.run()) })
 }
 
 fn on_halloo(listener: TcpListener, udp: UdpSocket, notes: &Notes) -> io::Result<Ready> {

@@ -65,20 +65,6 @@ impl Results {
     }
 }
 
-/// Ends a server from another thread.
-#[derive(Clone)]
-pub(crate) struct Stopper {
-    stop: Arc<AtomicBool>,
-    waker: Arc<Waker>,
-}
-
-impl Stopper {
-    pub(crate) fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
-        let _ = self.waker.wake();
-    }
-}
-
 impl Server {
     /// Creates a server with these rules.
     pub(crate) fn new(
@@ -109,8 +95,13 @@ impl Server {
         })
     }
 
-    pub(crate) fn stopper(&self) -> Stopper {
-        Stopper { stop: Arc::clone(&self.stop), waker: Arc::clone(&self.results.waker) }
+    /// Ends the server, from another thread.
+    pub(crate) fn stopper(&self) -> impl FnOnce() + Send + use<> {
+        let (stop, waker) = (Arc::clone(&self.stop), Arc::clone(&self.results.waker));
+        move || {
+            stop.store(true, Ordering::Relaxed);
+            let _ = waker.wake();
+        }
     }
 
     /// Serves until it is stopped. An error ends the server.
