@@ -292,11 +292,7 @@ impl Client {
             Err(_) if self.mode == TourMode::Greet => {}
             sent => sent?,
         }
-        let received = match self.mode {
-            TourMode::Echo => self.receive_bytes(request.len())?,
-            TourMode::Line => self.receive(|bytes| bytes.ends_with(b"\n"))?,
-            TourMode::Greet => self.receive_greeting()?,
-        };
+        let received = self.receive_reply_to(&request)?;
         let is_right = match self.mode {
             TourMode::Echo => received.bytes == request,
             TourMode::Line => received.end == End::Complete,
@@ -305,15 +301,19 @@ impl Client {
         if is_right { Ok(received.end) } else { Err(self.missing_reply(&received)) }
     }
 
+    /// Receives the whole reply to a line.
+    pub(crate) fn receive_reply_to(&mut self, line: &[u8]) -> io::Result<Received> {
+        match self.mode {
+            TourMode::Echo => self.receive_bytes(line.len()),
+            TourMode::Line => self.receive(|bytes| bytes.ends_with(b"\n")),
+            TourMode::Greet => self.receive_greeting(),
+        }
+    }
+
     /// Receives a greeting: to EOF, or to a silence after its first bytes.
     pub(crate) fn receive_greeting(&mut self) -> io::Result<Received> {
-        let mut received = self.receive(|bytes| !bytes.is_empty())?;
-        if received.end == End::Complete {
-            let rest = self.receive_for(SILENCE, &mut |_| false)?;
-            received.bytes.extend(rest.bytes);
-            received.end = rest.end;
-        }
-        Ok(received)
+        let first = self.receive(|bytes| !bytes.is_empty())?;
+        if first.end == End::Complete { self.receive_more(first.bytes, SILENCE, &mut |_| false) } else { Ok(first) }
     }
 
     /// Waits until something was received, and leaves it in the receive buffer.
@@ -327,18 +327,13 @@ impl Client {
 
     /// What is wrong with a reply.
     pub(crate) fn missing_reply(&self, received: &Received) -> io::Error {
-        let (bytes, patience) = (received.bytes.len(), self.patience);
+        use io::ErrorKind::{ConnectionReset, InvalidData, TimedOut, UnexpectedEof};
+        let after = format!("the connection after {} bytes of the reply", received.bytes.len());
         let (kind, text) = match received.end {
-            End::Silence => (io::ErrorKind::TimedOut, format!("no reply within {patience:?}")),
-            End::Eof => (
-                io::ErrorKind::UnexpectedEof,
-                format!("the server closed the connection after {bytes} bytes of the reply"),
-            ),
-            End::Reset => (
-                io::ErrorKind::ConnectionReset,
-                format!("the server reset the connection after {bytes} bytes of the reply"),
-            ),
-            End::Complete => (io::ErrorKind::InvalidData, "the reply was another text".to_owned()),
+            End::Silence => (TimedOut, format!("no reply within {:?}", self.patience)),
+            End::Eof => (UnexpectedEof, format!("the server closed {after}")),
+            End::Reset => (ConnectionReset, format!("the server reset {after}")),
+            End::Complete => (InvalidData, "the reply was another text".to_owned()),
         };
         io::Error::new(kind, text)
     }

@@ -122,11 +122,7 @@ fn last_reply(target: &Target, client: &mut Client, line: &[u8]) -> io::Result<O
 
 /// What came, if it is not the whole reply to this line.
 fn receive_last_reply(target: &Target, client: &mut Client, line: &[u8]) -> io::Result<Option<String>> {
-    let received = match target.mode {
-        TourMode::Echo => client.receive_bytes(line.len())?,
-        TourMode::Line => client.receive(|bytes| bytes.ends_with(b"\n"))?,
-        TourMode::Greet => client.receive_greeting()?,
-    };
+    let received = client.receive_reply_to(line)?;
     let end = match received.end {
         _ if target.mode == TourMode::Greet && !received.bytes.is_empty() => return Ok(None),
         End::Complete if target.mode == TourMode::Echo && received.bytes != line => "as the reply",
