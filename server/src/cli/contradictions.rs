@@ -20,7 +20,7 @@ use crate::text::escape;
 /// Two settings, by their field names, that cannot both apply.
 pub(crate) struct Contradiction<O> {
     settings: [&'static str; 2],
-    /// Whether these options contain it.
+    /// Whether these options contain it, if both settings are given.
     is_in: fn(&O) -> bool,
     cause: &'static str,
     precedence: Precedence,
@@ -46,6 +46,16 @@ const fn between<O>(
     Contradiction { settings: [left, right], is_in, cause, precedence: Precedence::Exclusive }
 }
 
+/// Two settings that contradict each other whatever their values are.
+const fn always<O>(left: &'static str, right: &'static str, cause: &'static str) -> Contradiction<O> {
+    between(left, right, cause, |_| true)
+}
+
+/// A setting of one protocol, and one of all protocols.
+const fn narrower(left: &'static str, right: &'static str, cause: &'static str) -> Contradiction<ServeOptions> {
+    Contradiction { precedence: Precedence::SecondFlag, ..always(left, right, cause) }
+}
+
 const ONE_FILE_READ_AND_WRITTEN: &str = "one reads the file that the other would replace";
 const SENDS_NO_GREETING: &str = "echo and discard send no greeting";
 const FOR_ALL_PROTOCOLS: &str = "the flag --greeting applies to all protocols";
@@ -53,51 +63,16 @@ const FILE_FOR_ALL_PROTOCOLS: &str = "the flag --greeting-file applies to all pr
 
 /// The contradictions of `halloo serve`.
 pub(crate) const OF_SERVE: [Contradiction<ServeOptions>; 16] = [
-    between("greeting", "mode", SENDS_NO_GREETING, |ServeOptions { replies, .. }| {
-        !replies.mode.sends_greetings() && replies.greeting.is_some()
-    }),
-    between("tcp_greeting", "mode", SENDS_NO_GREETING, |ServeOptions { replies, .. }| {
-        !replies.mode.sends_greetings() && replies.tcp_greeting.is_some()
-    }),
-    between("udp_greeting", "mode", SENDS_NO_GREETING, |ServeOptions { replies, .. }| {
-        !replies.mode.sends_greetings() && replies.udp_greeting.is_some()
-    }),
-    between("greeting_file", "mode", SENDS_NO_GREETING, |ServeOptions { replies, .. }| {
-        !replies.mode.sends_greetings() && replies.greeting_file.is_some()
-    }),
-    between(
-        "greeting",
-        "greeting_file",
-        "both set the greeting of all protocols",
-        |ServeOptions { replies, .. }| replies.greeting.is_some() && replies.greeting_file.is_some(),
-    ),
-    between("greeting_for", "mode", SENDS_NO_GREETING, |ServeOptions { replies, .. }| {
-        !replies.mode.sends_greetings() && !replies.greeting_for.is_empty()
-    }),
-    Contradiction {
-        precedence: Precedence::SecondFlag,
-        ..between("tcp_greeting", "greeting", FOR_ALL_PROTOCOLS, |ServeOptions { replies, .. }| {
-            replies.tcp_greeting.is_some() && replies.greeting.is_some()
-        })
-    },
-    Contradiction {
-        precedence: Precedence::SecondFlag,
-        ..between("udp_greeting", "greeting", FOR_ALL_PROTOCOLS, |ServeOptions { replies, .. }| {
-            replies.udp_greeting.is_some() && replies.greeting.is_some()
-        })
-    },
-    Contradiction {
-        precedence: Precedence::SecondFlag,
-        ..between("tcp_greeting", "greeting_file", FILE_FOR_ALL_PROTOCOLS, |ServeOptions { replies, .. }| {
-            replies.tcp_greeting.is_some() && replies.greeting_file.is_some()
-        })
-    },
-    Contradiction {
-        precedence: Precedence::SecondFlag,
-        ..between("udp_greeting", "greeting_file", FILE_FOR_ALL_PROTOCOLS, |ServeOptions { replies, .. }| {
-            replies.udp_greeting.is_some() && replies.greeting_file.is_some()
-        })
-    },
+    between("greeting", "mode", SENDS_NO_GREETING, sends_no_greeting),
+    between("tcp_greeting", "mode", SENDS_NO_GREETING, sends_no_greeting),
+    between("udp_greeting", "mode", SENDS_NO_GREETING, sends_no_greeting),
+    between("greeting_file", "mode", SENDS_NO_GREETING, sends_no_greeting),
+    always("greeting", "greeting_file", "both set the greeting of all protocols"),
+    between("greeting_for", "mode", SENDS_NO_GREETING, sends_no_greeting),
+    narrower("tcp_greeting", "greeting", FOR_ALL_PROTOCOLS),
+    narrower("udp_greeting", "greeting", FOR_ALL_PROTOCOLS),
+    narrower("tcp_greeting", "greeting_file", FILE_FOR_ALL_PROTOCOLS),
+    narrower("udp_greeting", "greeting_file", FILE_FOR_ALL_PROTOCOLS),
     between("max_connections", "workers", "each worker needs at least one connection", |options| {
         options.limits.max_connections.is_some_and(|connections| connections < options.workers)
     }),
@@ -117,6 +92,10 @@ pub(crate) const OF_SERVE: [Contradiction<ServeOptions>; 16] = [
         output.verbose > 0 && output.quiet > 0
     }),
 ];
+
+fn sends_no_greeting(options: &ServeOptions) -> bool {
+    !options.replies.mode.sends_greetings()
+}
 
 /// Whether two paths name one file, which need not exist. A device may be read and written.
 fn are_one_file(left: Option<&Path>, right: Option<&Path>) -> bool {
@@ -141,12 +120,8 @@ pub(crate) const OF_PROBE: [Contradiction<ProbeOptions>; 14] = [
     between("udp", "connect_only", "UDP has no connections", |ProbeOptions { protocols, .. }| {
         protocols.udp && protocols.connect_only
     }),
-    between("send", "connect_only", "the probe either sends or only connects", |options| {
-        options.send.is_some() && options.protocols.connect_only
-    }),
-    between("expect", "connect_only", "nothing is sent, so there is no reply", |options| {
-        options.expect.is_some() && options.protocols.connect_only
-    }),
+    between("send", "connect_only", "the probe either sends or only connects", only_connects),
+    between("expect", "connect_only", "nothing is sent, so there is no reply", only_connects),
     between("tcp", "address", "a unix socket uses neither TCP nor UDP", |options| {
         options.protocols.tcp && has_only(options, |target| matches!(target, Endpoint::Unix(_)))
     }),
@@ -165,19 +140,20 @@ pub(crate) const OF_PROBE: [Contradiction<ProbeOptions>; 14] = [
     between("proxy", "connect_only", "nothing is sent, so there is no header", |options| {
         !matches!(options.proxy, None | Some(ProxySource::None)) && options.protocols.connect_only
     }),
-    between("wait", "wait_gone", "one waits for a reply, the other for none", |ProbeOptions { repetition, .. }| {
-        repetition.wait.is_some() && repetition.wait_gone.is_some()
-    }),
-    between("count", "wait", "requests are repeated until a reply is right", |ProbeOptions { repetition, .. }| {
-        repetition.count != 1 && repetition.wait.is_some()
-    }),
-    between("count", "wait_gone", "requests are repeated until the server is gone", |options| {
-        options.repetition.count != 1 && options.repetition.wait_gone.is_some()
-    }),
-    between("expect", "wait_gone", "a server that sends any reply is not gone", |options| {
-        options.expect.is_some() && options.repetition.wait_gone.is_some()
-    }),
+    always("wait", "wait_gone", "one waits for a reply, the other for none"),
+    between("count", "wait", "requests are repeated until a reply is right", has_count),
+    between("count", "wait_gone", "requests are repeated until the server is gone", has_count),
+    always("expect", "wait_gone", "a server that sends any reply is not gone"),
 ];
+
+fn only_connects(options: &ProbeOptions) -> bool {
+    options.protocols.connect_only
+}
+
+/// Whether several requests are asked for, or requests without an end.
+fn has_count(options: &ProbeOptions) -> bool {
+    options.repetition.count != 1
+}
 
 /// Whether all targets have this property. Beside others, such a target has a result of its own.
 fn has_only(options: &ProbeOptions, property: impl Fn(&Endpoint) -> bool) -> bool {
@@ -192,9 +168,7 @@ pub(crate) const OF_VIEW: [Contradiction<ViewOptions>; 1] =
 
 /// The contradiction of `halloo tour`.
 pub(crate) const OF_TOUR: [Contradiction<TourOptions>; 1] =
-    [between("against", "serve", "one tries a server, the other is one", |TourOptions { against, serve, .. }| {
-        against.is_some() && serve.is_some()
-    })];
+    [always("against", "serve", "one tries a server, the other is one")];
 
 /// Whether the target cannot have an address of this version.
 fn excludes(target: &Endpoint, version: IpVersion) -> bool {
@@ -219,7 +193,9 @@ pub(crate) fn overruled_variable<O>(
 ) -> Result<Option<OverruledVariable>, ExitError> {
     let is_variable = |setting: &str| matches.value_source(setting) == Some(ValueSource::EnvVariable);
     let as_given = |setting| as_given(setting, command, matches);
-    let found = || contradictions.iter().filter(|one| (one.is_in)(options));
+    let is_given =
+        |setting: &&str| is_variable(setting) || matches.value_source(setting) == Some(ValueSource::CommandLine);
+    let found = || contradictions.iter().filter(|one| one.settings.iter().all(is_given) && (one.is_in)(options));
     let overruled = found().find_map(|Contradiction { settings: [left, right], cause, precedence, .. }| {
         let (setting, winner) = match (is_variable(left), is_variable(right)) {
             (true, false) => (*left, *right),

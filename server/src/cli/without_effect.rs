@@ -46,6 +46,14 @@ impl GivenSettings {
     pub(crate) fn name(&self, setting: &str) -> Option<&str> {
         self.0.iter().find(|(given, _)| given == setting).map(|(_, name)| name.as_str())
     }
+
+    /// A line for each setting that was given and does not meet its condition.
+    fn without_effect<'c>(&self, conditions: impl IntoIterator<Item = (&'c str, bool, &'c str)>) -> Vec<String> {
+        let unmet = conditions.into_iter().filter(|(_, is_met, _)| !is_met);
+        unmet
+            .filter_map(|(setting, _, cause)| Some(format!("{} has no effect: {cause}", self.name(setting)?)))
+            .collect()
+    }
 }
 
 /// A setting, by its field name, and the condition without which it has no effect.
@@ -55,6 +63,14 @@ struct Condition {
     cause: &'static str,
 }
 
+const fn needs(
+    setting: &'static str,
+    cause: &'static str,
+    is_met: fn(&ServeOptions, &[Protocol]) -> bool,
+) -> Condition {
+    Condition { setting, is_met, cause }
+}
+
 const NO_CONNECTIONS: &str = "neither TCP nor a unix socket is served";
 
 const ALL_HAVE_OWN_GREETINGS: &str = "every protocol that is served has a greeting of its own";
@@ -62,62 +78,34 @@ const ALL_HAVE_OWN_GREETINGS: &str = "every protocol that is served has a greeti
 const NO_RECORDING: &str = "nothing is recorded; add --record FILE";
 
 const CONDITIONS: [Condition; 17] = [
-    Condition {
-        setting: "unix_mode",
-        is_met: |options, _| !options.listening.unix.iter().all(UnixPath::is_abstract),
-        cause: "no unix socket file is created",
-    },
-    Condition { setting: "tcp_greeting", is_met: |_, served| has_streams(served), cause: NO_CONNECTIONS },
-    Condition { setting: "max_connections", is_met: |_, served| has_streams(served), cause: NO_CONNECTIONS },
-    Condition { setting: "memory_max", is_met: |_, served| has_streams(served), cause: NO_CONNECTIONS },
-    Condition { setting: "idle_timeout", is_met: |_, served| has_streams(served), cause: NO_CONNECTIONS },
-    Condition {
-        setting: "max_connections_per_source",
-        is_met: |options, served| served.contains(&Protocol::Tcp) || has_clients_behind_unix_sockets(options, served),
-        cause: "TCP is not served",
-    },
-    Condition {
-        setting: "proxy_protocol",
-        is_met: |options, served| served.contains(&Protocol::Unix) || trusts(options, |source| !source.is_unix()),
-        cause: "no unix socket is served; write the network of the proxy",
-    },
-    Condition {
-        setting: "proxy_protocol",
-        is_met: |options, served| {
-            served.iter().any(|protocol| *protocol != Protocol::Unix) || trusts(options, TrustedSource::is_unix)
-        },
-        cause: "only unix sockets are served; write unix",
-    },
-    Condition {
-        setting: "udp_greeting",
-        is_met: |_, served| served.contains(&Protocol::Udp),
-        cause: "UDP is not served",
-    },
-    Condition { setting: "udp_rate", is_met: |_, served| served.contains(&Protocol::Udp), cause: "UDP is not served" },
-    Condition {
-        setting: "udp_rate",
-        is_met: |options, _| options.replies.mode != Mode::Discard,
-        cause: "discard sends no reply",
-    },
-    Condition { setting: "greeting", is_met: has_common_greeting, cause: ALL_HAVE_OWN_GREETINGS },
-    Condition { setting: "greeting_file", is_met: has_common_greeting, cause: ALL_HAVE_OWN_GREETINGS },
-    Condition {
-        setting: "mode",
-        is_met: |options, served| has_streams(served) || !matches!(options.replies.mode, Mode::Banner | Mode::Line),
-        cause: "only UDP is served, where banner and line work like greet",
-    },
-    Condition {
-        setting: "fault_seed",
-        is_met: |options, _| !options.faults.fault.is_empty(),
-        cause: "no fault is set; add --fault",
-    },
-    Condition { setting: "record_memory", is_met: |options, _| is_recorded(options), cause: NO_RECORDING },
-    Condition { setting: "record_payload", is_met: |options, _| is_recorded(options), cause: NO_RECORDING },
+    needs("unix_mode", "no unix socket file is created", |options, _| {
+        !options.listening.unix.iter().all(UnixPath::is_abstract)
+    }),
+    needs("tcp_greeting", NO_CONNECTIONS, |_, served| has_streams(served)),
+    needs("max_connections", NO_CONNECTIONS, |_, served| has_streams(served)),
+    needs("memory_max", NO_CONNECTIONS, |_, served| has_streams(served)),
+    needs("idle_timeout", NO_CONNECTIONS, |_, served| has_streams(served)),
+    needs("max_connections_per_source", "TCP is not served", |options, served| {
+        served.contains(&Protocol::Tcp) || has_clients_behind_unix_sockets(options, served)
+    }),
+    needs("proxy_protocol", "no unix socket is served; write the network of the proxy", |options, served| {
+        served.contains(&Protocol::Unix) || trusts(options, |source| !source.is_unix())
+    }),
+    needs("proxy_protocol", "only unix sockets are served; write unix", |options, served| {
+        served.iter().any(|protocol| *protocol != Protocol::Unix) || trusts(options, TrustedSource::is_unix)
+    }),
+    needs("udp_greeting", "UDP is not served", |_, served| served.contains(&Protocol::Udp)),
+    needs("udp_rate", "UDP is not served", |_, served| served.contains(&Protocol::Udp)),
+    needs("udp_rate", "discard sends no reply", |options, _| options.replies.mode != Mode::Discard),
+    needs("greeting", ALL_HAVE_OWN_GREETINGS, has_common_greeting),
+    needs("greeting_file", ALL_HAVE_OWN_GREETINGS, has_common_greeting),
+    needs("mode", "only UDP is served, where banner and line work like greet", |options, served| {
+        has_streams(served) || !matches!(options.replies.mode, Mode::Banner | Mode::Line)
+    }),
+    needs("fault_seed", "no fault is set; add --fault", |options, _| !options.faults.fault.is_empty()),
+    needs("record_memory", NO_RECORDING, |options, _| options.recording.record.is_some()),
+    needs("record_payload", NO_RECORDING, |options, _| options.recording.record.is_some()),
 ];
-
-fn is_recorded(options: &ServeOptions) -> bool {
-    options.recording.record.is_some()
-}
 
 /// Whether some source of PROXY headers has this property.
 fn trusts(options: &ServeOptions, property: fn(TrustedSource) -> bool) -> bool {
@@ -146,12 +134,8 @@ fn has_own_greeting(options: &ServeOptions, protocol: Protocol) -> bool {
 
 /// A line for each setting that has no effect on the protocols served.
 pub(crate) fn settings_without_effect(options: &ServeOptions, served: &[Protocol]) -> Vec<String> {
-    let unmet = CONDITIONS.iter().filter(|condition| !(condition.is_met)(options, served));
-    unmet
-        .filter_map(|Condition { setting, cause, .. }| {
-            Some(format!("{} has no effect: {cause}", options.given.name(setting)?))
-        })
-        .collect()
+    let is_met = |condition: &Condition| (condition.is_met)(options, served);
+    options.given.without_effect(CONDITIONS.iter().map(|one| (one.setting, is_met(one), one.cause)))
 }
 
 /// A line for each setting of the tour that has no effect.
@@ -170,10 +154,7 @@ pub(crate) fn tour_settings_without_effect(options: &TourOptions) -> Vec<String>
         ("html", is_recording, without_recording),
         ("json", !is_serving, "with --serve, the server prints only READY"),
     ];
-    let unmet = conditions.into_iter().filter(|(_, is_met, _)| !is_met);
-    unmet
-        .filter_map(|(setting, _, cause)| Some(format!("{} has no effect: {cause}", options.given.name(setting)?)))
-        .collect()
+    options.given.without_effect(conditions)
 }
 
 /// A line for each setting of the probe that has no effect.
@@ -184,10 +165,7 @@ pub(crate) fn probe_settings_without_effect(options: &ProbeOptions, has_udp: boo
         ("retries", has_udp && !options.protocols.connect_only, "only a request over UDP is sent again"),
         ("interval", is_repeated, "one request is sent; add --count N"),
     ];
-    let unmet = conditions.into_iter().filter(|(_, is_met, _)| !is_met);
-    unmet
-        .filter_map(|(setting, _, cause)| Some(format!("{} has no effect: {cause}", options.given.name(setting)?)))
-        .collect()
+    options.given.without_effect(conditions)
 }
 
 /// The prefix of all names of variables.
