@@ -74,7 +74,7 @@ impl GreetingTemplates {
     }
 
     pub(crate) fn are_constant(&self) -> bool {
-        self.all().all(Template::is_constant)
+        self.all().all(|template| template.constant().is_some())
     }
 
     fn contains(&self, placeholder: Placeholder) -> bool {

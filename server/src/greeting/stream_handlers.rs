@@ -81,15 +81,8 @@ pub(crate) fn attach<'h, O: StreamOutput + 'h>(
         Mode::Greet => to.attach_stream_handler(GreetHandler { service }),
         Mode::Banner => to.attach_stream_handler(BannerHandler { service }),
         Mode::Line => to.attach_stream_handler(LineHandler { service }),
-        Mode::Echo => {
-            let take = |output: &O, connection: &mut Connection<'_>, input: &[u8]| output.try_write(connection, input);
-            to.attach_stream_handler(CountingHandler { service, take, drain: |_, connection| connection.drain() })
-        }
-        Mode::Discard => {
-            let take = |_: &O, _: &mut Connection<'_>, input: &[u8]| input.len();
-            let drain = |output: &O, connection: &mut Connection<'_>| output.close(connection);
-            to.attach_stream_handler(CountingHandler { service, take, drain })
-        }
+        Mode::Echo => to.attach_stream_handler(CountingHandler { service, echoes: true }),
+        Mode::Discard => to.attach_stream_handler(CountingHandler { service, echoes: false }),
     }
 }
 
@@ -297,10 +290,8 @@ struct Received {
 /// Sends back all input, or sends nothing; its session counts the bytes.
 struct CountingHandler<'h, O> {
     service: Service<'h, O>,
-    /// Takes input, and returns the number of bytes taken.
-    take: fn(&O, &mut Connection<'_>, &[u8]) -> usize,
-    /// Ends a connection in a drain.
-    drain: fn(&O, &mut Connection<'_>),
+    /// Whether input is sent back.
+    echoes: bool,
 }
 
 impl<O: StreamOutput> StreamHandler for CountingHandler<'_, O> {
@@ -319,7 +310,7 @@ impl<O: StreamOutput> StreamHandler for CountingHandler<'_, O> {
             self.service.output.close(connection);
             return input.len();
         }
-        let taken = (self.take)(&self.service.output, connection, input);
+        let taken = if self.echoes { self.service.output.try_write(connection, input) } else { input.len() };
         received.byte_count += taken as u64;
         let missing = KEPT_BYTES_MAX - received.beginning.len();
         if missing > 0 && self.service.greeter.borrow().logs_events() {
@@ -333,7 +324,11 @@ impl<O: StreamOutput> StreamHandler for CountingHandler<'_, O> {
     }
 
     fn on_drain(&mut self, connection: &mut Connection<'_>, _: &mut Received) {
-        (self.drain)(&self.service.output, connection);
+        if self.echoes {
+            connection.drain();
+        } else {
+            self.service.output.close(connection);
+        }
     }
 
     /// The only note is that of the drain delay.
@@ -342,19 +337,11 @@ impl<O: StreamOutput> StreamHandler for CountingHandler<'_, O> {
     }
 
     /// A closed connection counts as one greeting, unless it has received no byte, like a port check.
-    fn on_close(&mut self, connection: &mut Connection<'_>, mut received: Received, _: CloseReason) {
-        let Some(reservation) = received.reservation.take() else { return };
-        let addresses = self.service.addresses(connection);
+    fn on_close(&mut self, connection: &mut Connection<'_>, received: Received, _: CloseReason) {
+        let Received { reservation: Some(reservation), byte_count, beginning } = received else { return };
+        let (addresses, protocol) = (self.service.addresses(connection), self.service.socket.protocol);
         let mut greeter = self.service.greeter.borrow_mut();
-        let Received { byte_count, beginning, .. } = &received;
-        greeter.record(
-            reservation,
-            self.service.socket.protocol,
-            connection.context(),
-            addresses,
-            *byte_count,
-            beginning,
-        );
+        greeter.record(reservation, protocol, connection.context(), addresses, byte_count, &beginning);
     }
 }
 

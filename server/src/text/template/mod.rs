@@ -104,11 +104,6 @@ impl Template {
         ends.contains(&bytes.len())
     }
 
-    /// Whether all greetings of this template are the same.
-    pub(crate) fn is_constant(&self) -> bool {
-        self.constant().is_some()
-    }
-
     /// The greeting, if all greetings of this template are the same. Text without a placeholder is a single part.
     pub(crate) fn constant(&self) -> Option<&[u8]> {
         match self.parts.as_slice() {
