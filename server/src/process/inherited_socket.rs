@@ -110,28 +110,24 @@ enum Unusable {
 /// Takes one socket, or returns why it cannot be served.
 fn take_socket(listen_fds: &mut ListenFd, index: usize) -> Result<InheritedSocket, Unusable> {
     if let Ok(Some(listener)) = listen_fds.take_tcp_listener(index) {
-        if SockRef::from(&listener).peer_addr().is_ok() {
-            return Err(Unusable::Socket("a TCP connection"));
-        }
-        return if is_listening(&listener) {
-            Ok(InheritedSocket::Tcp(listener))
-        } else {
-            Err(Unusable::Socket("a TCP socket that does not listen"))
+        return match SockRef::from(&listener).peer_addr() {
+            Ok(_) => Err(Unusable::Socket("a TCP connection")),
+            Err(_) if is_listening(&listener) => Ok(InheritedSocket::Tcp(listener)),
+            Err(_) => Err(Unusable::Socket("a TCP socket that does not listen")),
         };
     }
     if let Ok(Some(socket)) = listen_fds.take_udp_socket(index) {
-        let is_bound = socket.local_addr().is_ok_and(|address| address.port() != 0);
-        return if is_bound {
-            Ok(InheritedSocket::Udp(socket))
-        } else {
-            Err(Unusable::Socket("a UDP socket without a port"))
+        return match socket.local_addr() {
+            Ok(address) if address.port() != 0 => Ok(InheritedSocket::Udp(socket)),
+            _ => Err(Unusable::Socket("a UDP socket without a port")),
         };
     }
     if let Ok(Some(listener)) = listen_fds.take_unix_listener(index) {
-        let address = listener.local_addr().ok().filter(|_| is_listening(&listener));
-        return match address {
-            Some(address) => Ok(InheritedSocket::Unix(listener, BoundAddress::from_unix(&address))),
-            None => Err(Unusable::Socket("a unix socket that does not listen")),
+        return match listener.local_addr() {
+            Ok(address) if is_listening(&listener) => {
+                Ok(InheritedSocket::Unix(listener, BoundAddress::from_unix(&address)))
+            }
+            _ => Err(Unusable::Socket("a unix socket that does not listen")),
         };
     }
     if listen_fds.take_unix_datagram(index).is_ok() {
