@@ -55,18 +55,22 @@ impl StdoutWriter {
 // Writing into a vector cannot fail, here and below.
 
 fn write_loss_notice(buffer: &mut Vec<u8>, style: EventStyle, lost: u64, cause: &str) {
-    match style {
-        EventStyle::Json => write_json_count(buffer, "lost", lost),
-        EventStyle::Text | EventStyle::Off => {
-            write_text_head(buffer, SystemTime::now());
-            let _ = writeln!(buffer, "... lines lost: {lost}, {cause}");
-        }
-    }
+    write_count(buffer, style, "lost", lost, &format!("... lines lost: {lost}, {cause}"));
 }
 
-fn write_json_count(buffer: &mut Vec<u8>, event: &str, count: u64) {
-    write_json_head(buffer, event, SystemTime::now());
-    let _ = writeln!(buffer, ",\"count\":{count}}}");
+/// Appends a count of lines: as an event in JSON, or as this text.
+fn write_count(buffer: &mut Vec<u8>, style: EventStyle, event: &str, count: u64, text: &str) {
+    let now = SystemTime::now();
+    match style {
+        EventStyle::Json => {
+            write_json_head(buffer, event, now);
+            let _ = writeln!(buffer, ",\"count\":{count}}}");
+        }
+        EventStyle::Text | EventStyle::Off => {
+            write_text_head(buffer, now);
+            let _ = writeln!(buffer, "{text}");
+        }
+    }
 }
 
 /// The first line, with every address served, and those of the admin endpoint.
@@ -124,14 +128,8 @@ impl LineSink for StdoutWriter {
     }
 
     fn write_suppressed(&mut self, count: u64) {
-        let buffer = &mut self.lines.buffer;
-        match self.style {
-            EventStyle::Json => write_json_count(buffer, "suppressed", count),
-            EventStyle::Text | EventStyle::Off => {
-                write_text_head(buffer, SystemTime::now());
-                let _ = writeln!(buffer, "... and {count} more in the last second");
-            }
-        }
+        let text = format!("... and {count} more in the last second");
+        write_count(&mut self.lines.buffer, self.style, "suppressed", count, &text);
     }
 
     fn is_buffer_full(&self) -> bool {
