@@ -390,10 +390,8 @@ fn is_in_progress(error: &io::Error) -> bool {
 }
 
 fn is_reset(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe
-    )
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+    matches!(error.kind(), ConnectionReset | ConnectionAborted | BrokenPipe)
 }
 
 /// What several failures show together.
@@ -407,16 +405,9 @@ fn common_presence(presences: &[Presence]) -> Presence {
 
 /// Whether an error shows that no server is there. Others are about this machine, such as its limit on descriptors.
 fn is_absence(error: &io::Error) -> bool {
-    const ERRNOS: [Errno; 7] = [
-        Errno::EHOSTUNREACH,
-        Errno::EHOSTDOWN,
-        Errno::ENETUNREACH,
-        Errno::ENETDOWN,
-        Errno::ENODEV,
-        Errno::ENOENT,
-        Errno::ENOTDIR,
-    ];
-    error.raw_os_error().is_some_and(|errno| ERRNOS.contains(&Errno::from_raw(errno)))
+    use Errno::{EHOSTDOWN, EHOSTUNREACH, ENETDOWN, ENETUNREACH, ENODEV, ENOENT, ENOTDIR};
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(EHOSTUNREACH | EHOSTDOWN | ENETUNREACH | ENETDOWN | ENODEV | ENOENT | ENOTDIR))
 }
 
 /// A timeout of a socket is either kind, depending on the system.
