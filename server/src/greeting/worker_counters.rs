@@ -10,12 +10,8 @@ use crate::text::protocol::Protocol;
 /// What one worker has counted since its start.
 #[derive(Debug, Default)]
 pub(crate) struct WorkerCounters {
-    /// Greetings sent over TCP; in echo and discard mode connections that have ended.
-    pub(crate) tcp_greetings: Counter,
-    /// The same at unix sockets.
-    pub(crate) unix_greetings: Counter,
-    /// Greetings sent over UDP; in echo and discard mode datagrams.
-    pub(crate) udp_greetings: Counter,
+    /// Greetings sent, by protocol; in echo and discard mode connections that have ended, and datagrams.
+    greetings: [Counter; 3],
     /// Datagrams that were themselves greetings, and got no reply.
     pub(crate) looped_datagrams: Counter,
     /// PROXY headers of version 1 that were accepted.
@@ -38,16 +34,12 @@ pub(crate) struct WorkerCounters {
 impl WorkerCounters {
     /// The greetings over one protocol.
     pub(crate) fn greetings(&self, protocol: Protocol) -> &Counter {
-        match protocol {
-            Protocol::Tcp => &self.tcp_greetings,
-            Protocol::Unix => &self.unix_greetings,
-            Protocol::Udp => &self.udp_greetings,
-        }
+        &self.greetings[protocol as usize]
     }
 
     /// The greetings over all protocols.
     pub(crate) fn greeting_count(&self) -> u64 {
-        [Protocol::Tcp, Protocol::Unix, Protocol::Udp].map(|protocol| self.greetings(protocol).get()).iter().sum()
+        self.greetings.iter().map(Counter::get).sum()
     }
 
     /// Whether a fault holds back a reply over UDP.

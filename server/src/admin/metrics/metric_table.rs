@@ -298,12 +298,13 @@ mod tests {
     use crate::admin::metrics::figures::Figures;
     use crate::greeting::worker_counters::WorkerCounters;
     use crate::output::printer_thread::OutputCounts;
+    use crate::text::protocol::Protocol;
 
     fn figures() -> Figures {
         let worker_counters: Vec<Arc<WorkerCounters>> = vec![Arc::default(), Arc::default()];
-        worker_counters[0].tcp_greetings.add_one();
-        worker_counters[1].tcp_greetings.add_one();
-        worker_counters[1].udp_greetings.add_one();
+        worker_counters[0].greetings(Protocol::Tcp).add_one();
+        worker_counters[1].greetings(Protocol::Tcp).add_one();
+        worker_counters[1].greetings(Protocol::Udp).add_one();
         let mut total = Stats::default();
         total.turn_time.record(3_000_000_000);
         total.events_per_turn.record(0);
