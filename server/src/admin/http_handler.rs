@@ -256,10 +256,7 @@ impl StreamHandler for HttpHandler {
                     taken += length;
                     self.answer(connection, session, &request);
                 }
-                Parsed::Invalid(response) => {
-                    let form = ResponseForm { is_head: false, keeps_alive: false, is_http_1_0: false };
-                    self.send(connection, session, response, form);
-                }
+                Parsed::Invalid(response) => self.send(connection, session, response, ResponseForm::default()),
                 Parsed::Incomplete => {
                     if taken < input.len() && matches!(session.phase, Phase::Idle) {
                         session.phase = Phase::Reading;
@@ -295,8 +292,7 @@ impl StreamHandler for HttpHandler {
         match session.phase {
             Phase::Reading => {
                 let response = Response::text(408, "the request did not arrive in time");
-                let form = ResponseForm { is_head: false, keeps_alive: false, is_http_1_0: false };
-                self.send(connection, session, response, form);
+                self.send(connection, session, response, ResponseForm::default());
             }
             Phase::Idle => self.close(connection, session),
             Phase::Asking(..) => self.finish_page(connection, session),

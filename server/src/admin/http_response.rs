@@ -22,7 +22,7 @@ pub(crate) struct Response {
 }
 
 /// What the request decides about the bytes of a response.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ResponseForm {
     /// Only the head is sent (HEAD).
     pub(crate) is_head: bool,

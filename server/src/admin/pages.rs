@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use log::LevelFilter;
+use log::{Level, LevelFilter};
 
 use crate::admin::http_request::Request;
 use crate::admin::http_response::{PLAIN_TEXT, Response};
@@ -121,44 +121,35 @@ fn list_of_paths() -> Response {
     Response::ok(PLAIN_TEXT, text)
 }
 
-/// The levels, from few lines to many.
-const LOG_LEVELS: [(&str, LevelFilter); 5] = [
-    ("error", LevelFilter::Error),
-    ("warn", LevelFilter::Warn),
-    ("info", LevelFilter::Info),
-    ("debug", LevelFilter::Debug),
-    ("trace", LevelFilter::Trace),
-];
-
 /// The level as a word.
 fn show_log_level() -> Response {
-    Response::text(200, word_of(log::max_level()))
+    Response::text(200, &word_of(log::max_level()))
 }
 
 /// Sets the level that the body of a request names.
 fn set_log_level(context: &AdminContext, body: &[u8]) -> Response {
     let text = String::from_utf8_lossy(body);
     let word = text.trim();
-    let Some((word, level)) = LOG_LEVELS.iter().find(|(name, _)| name.eq_ignore_ascii_case(word)) else {
-        let names = LOG_LEVELS.map(|(name, _)| name).join(", ");
+    let Some(level) = word.parse().ok().filter(|level| *level != LevelFilter::Off) else {
+        let names = Level::iter().map(|level| word_of(level.to_level_filter())).collect::<Vec<_>>().join(", ");
         if word.is_empty() {
             return Response::text(400, &format!("the body is empty; send one of {names}"));
         }
         return Response::text(400, &format!("not a log level: {}; the levels are {names}", excerpt(word)));
     };
-    let old = log::max_level();
-    if old == *level {
-        return Response::text(200, word);
+    let (old, word) = (log::max_level(), word_of(level));
+    if old == level {
+        return Response::text(200, &word);
     }
     // The line is logged at the more verbose level of the two, so that a change from error is not silent.
-    log::set_max_level(old.max(*level));
+    log::set_max_level(old.max(level));
     log::warn!("log level: {word}, was {}", word_of(old));
-    log::set_max_level(*level);
+    log::set_max_level(level);
     // At the level trace the loops note each step for the log.
     if !context.recordings.as_ref().is_some_and(Recordings::is_recording) {
         context.workers.set_journal_level(level_without_recording(true));
     }
-    Response::text(200, word)
+    Response::text(200, &word)
 }
 
 fn show_faults(faults: Option<&FaultControl>) -> Response {
@@ -181,6 +172,6 @@ fn set_faults(faults: Option<&FaultControl>, body: &[u8]) -> Response {
     }
 }
 
-fn word_of(level: LevelFilter) -> &'static str {
-    LOG_LEVELS.iter().find(|(_, filter)| *filter == level).map_or("off", |(name, _)| name)
+fn word_of(level: LevelFilter) -> String {
+    level.as_str().to_ascii_lowercase()
 }
