@@ -56,13 +56,10 @@ impl<'a> Arguments<'a> {
         COMMANDS.into_iter().find(|name| *name == self.command().get_name()).unwrap_or("serve")
     }
 
-    fn help_command(&self) -> &'static str {
+    fn help_command(&self) -> String {
         match self.command_name() {
-            "probe" => "halloo probe --help",
-            "view" => "halloo view --help",
-            "tour" => "halloo tour --help",
-            "generate" => "halloo generate --help",
-            _ => "halloo --help",
+            "serve" => "halloo --help".to_owned(),
+            name => format!("halloo {name} --help"),
         }
     }
 
