@@ -43,37 +43,24 @@ pub(crate) fn check_not_served(
     groups: &[AddressGroup],
     options: &ServeOptions,
 ) -> Result<(), ExitError> {
-    let admin = options.given.assignment("admin");
-    let sentence = |endpoint: &str, served: &str, part: &str| {
-        let cause = format!("{admin}{endpoint} and {served} are the same {part}");
-        Err(usage_error(&format!("{cause}; give one of the two another {part}")))
-    };
-    match endpoint {
+    let same = match endpoint {
         AdminEndpoint::Internet { address, resolved } => {
             let excludes = |group: &&AddressGroup| resolved.iter().any(|address| group.excludes(*address));
-            match groups.iter().find(excludes) {
-                Some(group) => sentence(&address.to_string(), &group.setting(), "port"),
-                None => Ok(()),
-            }
+            groups.iter().find(excludes).map(|group| (address.to_string(), group.setting(), "port"))
         }
         AdminEndpoint::Unix(path) => {
             let absolute = |path: &UnixPath| std::path::absolute(path.as_path()).ok();
             let is_same =
                 |served: &&UnixPath| *served == path || !path.is_abstract() && absolute(served) == absolute(path);
-            match options.listening.unix.iter().find(is_same) {
-                Some(served) => {
-                    let shown = |path: &UnixPath| BoundAddress::from_path(path.as_path()).to_string();
-                    let (served, endpoint) = (shown(served), shown(path));
-                    sentence(
-                        &format!("unix:{endpoint}"),
-                        &format!("{}{served}", options.given.assignment("unix")),
-                        "path",
-                    )
-                }
-                None => Ok(()),
-            }
+            let shown = |path: &UnixPath| BoundAddress::from_path(path.as_path());
+            let setting = |served| format!("{}{}", options.given.assignment("unix"), shown(served));
+            let served = options.listening.unix.iter().find(is_same);
+            served.map(|served| (format!("unix:{}", shown(path)), setting(served), "path"))
         }
-    }
+    };
+    let Some((endpoint, served, part)) = same else { return Ok(()) };
+    let cause = format!("{}{endpoint} and {served} are the same {part}", options.given.assignment("admin"));
+    Err(usage_error(&format!("{cause}; give one of the two another {part}")))
 }
 
 /// The endpoint of the command line, if there is one. Looks up a name, which may block.
