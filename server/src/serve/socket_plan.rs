@@ -214,21 +214,20 @@ impl PlanBuilder<'_, '_> {
     fn add_group(&mut self, group: &AddressGroup) -> Result<(), ExitError> {
         for _ in 0..PORT_TRIES_MAX {
             let mut opened = OpenedSockets::new();
-            let error = match self.try_open_group(group, &mut opened) {
+            match self.try_open_group(group, &mut opened) {
                 Ok(()) => {
                     for (socket, spec, _) in opened {
                         self.push(socket, spec);
                     }
                     return Ok(());
                 }
-                Err(error) => error,
-            };
-            if let OpenError::Other(exit_error) | OpenError::AddressUnavailable(_, exit_error) = error {
-                return Err(exit_error);
-            }
-            // They stay bound until the loop turns, so that the next attempt finds another port.
-            for (_, _, id) in opened {
-                self.event_loop.context().remove(id);
+                Err(OpenError::Other(error) | OpenError::AddressUnavailable(_, error)) => return Err(error),
+                Err(OpenError::PortTaken) => {
+                    // They stay bound until the loop turns, so that the next attempt finds another port.
+                    for (_, _, id) in opened {
+                        self.event_loop.context().remove(id);
+                    }
+                }
             }
         }
         let AddressGroup { address, assignment, .. } = group;
