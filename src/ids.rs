@@ -140,35 +140,25 @@ pub(crate) struct Key {
     pub(crate) slot: u32,
 }
 
-impl From<ListenerId> for SourceId {
-    fn from(id: ListenerId) -> Self {
-        Self(SourceKey::Listener(id.0))
-    }
+/// Makes each id that of a source.
+macro_rules! source_ids {
+    ($($(#[$cfg:meta])? $id:ident = $source:ident,)*) => {$(
+        $(#[$cfg])?
+        impl From<$id> for SourceId {
+            fn from(id: $id) -> Self {
+                Self(SourceKey::$source(id.0))
+            }
+        }
+    )*};
 }
 
-impl From<UdpSocketId> for SourceId {
-    fn from(id: UdpSocketId) -> Self {
-        Self(SourceKey::UdpSocket(id.0))
-    }
-}
-
-impl From<TimerId> for SourceId {
-    fn from(id: TimerId) -> Self {
-        Self(SourceKey::Timer(id.0))
-    }
-}
-
-impl From<HandlerId> for SourceId {
-    fn from(id: HandlerId) -> Self {
-        Self(SourceKey::Handler(id.0))
-    }
-}
-
-#[cfg(unix)]
-impl From<WatchId> for SourceId {
-    fn from(id: WatchId) -> Self {
-        Self(SourceKey::Watch(id.0))
-    }
+source_ids! {
+    ListenerId = Listener,
+    UdpSocketId = UdpSocket,
+    TimerId = Timer,
+    HandlerId = Handler,
+    #[cfg(unix)]
+    WatchId = Watch,
 }
 
 /// A slot of one of the loop's tables.
