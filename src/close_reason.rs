@@ -55,6 +55,10 @@ macro_rules! close_reasons {
                     Self::Io(_) => Index::Io as usize,
                 }
             }
+
+            pub(crate) fn from_index(index: u64) -> Option<Self> {
+                Self::ALL.get(usize::try_from(index).ok()?).copied()
+            }
         }
     };
 }

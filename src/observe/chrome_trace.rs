@@ -5,11 +5,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
-use std::path::Path;
 
 use crate::address::Address;
 use crate::close_reason::CloseReason;
-use crate::observe::entry::{Callback, Entry, EntryKind, Object};
+use crate::observe::entry::{Callback, Entry, EntryKind, Object, nanoseconds};
 use crate::observe::journal::Detail;
 use crate::observe::recording::{LoopRecording, Recording};
 
@@ -110,15 +109,11 @@ fn header(groups: &[Group<'_>]) -> String {
         let comma = if index > 0 { "," } else { "" };
         let _ = write!(line, r#"{comma}{{"pid":{pid},"peers":{peers},"name":"#);
         push_string(&mut line, part.name.chars());
-        push_number(&mut line, "started_after_ns", nanoseconds(part));
+        push_number(&mut line, "started_after_ns", nanoseconds(part.started_after));
         line.push('}');
     }
     line.push_str(r#"]},"displayTimeUnit":"ns","traceEvents":["#);
     line
-}
-
-fn nanoseconds(part: &LoopRecording) -> u64 {
-    u64::try_from(part.started_after.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The process group of a loop in the file, and its lanes.
@@ -147,9 +142,8 @@ impl<'a> Group<'a> {
         };
         let (pid, peers) = (next_id(), next_id());
         let mut lanes = BTreeMap::from([(LOOP_LANE, (pid, "loop".to_owned()))]);
-        let mut details = Details::new(part);
-        for (index, entry) in part.entries.iter().enumerate() {
-            let address = details.of(index).find_map(|(_, detail)| address_of(detail));
+        for (entry, details) in part.entries_with_details() {
+            let address = details.iter().find_map(|(_, detail)| address_of(detail));
             let lane = entry.lane();
             let (_, name) = lanes.entry(lane).or_insert_with(|| (next_id(), String::new()));
             let has_address = entry.kind.names_object();
@@ -195,21 +189,6 @@ fn lane_name((object, slot, generation): Lane, address: Option<Address>) -> Stri
     match address {
         Some(address) => format!("{object} {address} #{number}"),
         None => format!("{object} #{number}"),
-    }
-}
-
-/// The details of a recording, one entry after the other.
-struct Details<'a>(std::iter::Peekable<std::slice::Iter<'a, (usize, Detail)>>);
-
-impl<'a> Details<'a> {
-    fn new(part: &'a LoopRecording) -> Self {
-        Self(part.details.iter().peekable())
-    }
-
-    /// The details of an entry. The indexes of later calls must be greater.
-    fn of(&mut self, index: usize) -> impl Iterator<Item = &'a (usize, Detail)> {
-        while self.0.next_if(|(of, _)| *of < index).is_some() {}
-        std::iter::from_fn(move || self.0.next_if(|(of, _)| *of == index))
     }
 }
 
@@ -265,17 +244,16 @@ struct LoopWriter<'a, W> {
 impl<W: io::Write> LoopWriter<'_, W> {
     fn write_entries(mut self) -> io::Result<()> {
         let part = self.group.part;
-        let started_after = nanoseconds(part);
-        let mut details = Details::new(part);
-        for (index, entry) in part.entries.iter().enumerate() {
+        let started_after = nanoseconds(part.started_after);
+        for (entry, details) in part.entries_with_details() {
             self.nanoseconds = self.nanoseconds.max(started_after.saturating_add(entry.nanoseconds));
-            self.write_entry(entry, details.of(index))?;
+            self.write_entry(entry, details)?;
         }
         self.end_callbacks(0)?;
         if self.slice.is_some() { self.end_slice(LOOP_LANE) } else { Ok(()) }
     }
 
-    fn write_entry<'d>(&mut self, entry: &Entry, details: impl Iterator<Item = &'d (usize, Detail)>) -> io::Result<()> {
+    fn write_entry(&mut self, entry: &Entry, details: &[(usize, Detail)]) -> io::Result<()> {
         let (mut lane, key) = (entry.lane(), (entry.object, entry.slot, entry.numbers[0]));
         let phase = match entry.kind {
             EntryKind::PollBegin => {
@@ -313,11 +291,8 @@ impl<W: io::Write> LoopWriter<'_, W> {
             let ids = self.group.ids(LOOP_LANE);
             self.begin("B", ids)?.push_str(r#","name":"work"}"#);
         }
-        if entry.kind == EntryKind::TurnEnd {
-            match self.slice.take() {
-                Some(Slice::Work) | None => {}
-                Some(Slice::Poll) => self.end_slice(LOOP_LANE)?,
-            }
+        if entry.kind == EntryKind::TurnEnd && self.slice.take() == Some(Slice::Poll) {
+            self.end_slice(LOOP_LANE)?;
         }
         Ok(())
     }
@@ -362,12 +337,7 @@ fn push_name(line: &mut String, entry: &Entry, phase: &str) {
 }
 
 /// All fields of an entry.
-fn push_args<'d>(
-    line: &mut String,
-    entry: &Entry,
-    part: &LoopRecording,
-    details: impl Iterator<Item = &'d (usize, Detail)>,
-) {
+fn push_args(line: &mut String, entry: &Entry, part: &LoopRecording, details: &[(usize, Detail)]) {
     let _ = write!(line, r#","args":{{"kind":"{}","object":"{}""#, entry.kind, entry.object);
     if (entry.slot, entry.generation) != (0, 0) {
         push_number(line, "slot", entry.slot.into());
@@ -380,7 +350,7 @@ fn push_args<'d>(
         let word = match name {
             _ if is_unused && number == 0 => continue,
             Some("callback") => Callback::from_index(number).map(Callback::as_str),
-            Some("reason") => reason(number).map(CloseReason::as_str),
+            Some("reason") => CloseReason::from_index(number).map(CloseReason::as_str),
             _ => None,
         };
         let name = name.unwrap_or(UNNAMED[index]);
@@ -404,15 +374,11 @@ fn push_args<'d>(
     line.push_str("}}");
 }
 
-fn reason(index: u64) -> Option<CloseReason> {
-    CloseReason::ALL.get(usize::try_from(index).ok()?).copied()
-}
-
 fn push_detail(line: &mut String, detail: &Detail, payload: &[u8]) {
     let as_chars = |bytes: &[u8]| -> String { bytes.iter().map(|byte| char::from(*byte)).collect() };
     let (name, text) = match detail {
         Detail::Address(address) => ("address", address.to_string()),
-        Detail::Path(path) => ("path", as_chars(bytes_of(path))),
+        Detail::Path(path) => ("path", as_chars(path.as_os_str().as_encoded_bytes())),
         Detail::Payload { start, len } => {
             let bytes = payload.get(*start as usize..).and_then(|rest| rest.get(..*len as usize));
             ("payload", as_chars(bytes.unwrap_or_default()))
@@ -420,10 +386,6 @@ fn push_detail(line: &mut String, detail: &Detail, payload: &[u8]) {
     };
     let _ = write!(line, r#","{name}":"#);
     push_string(line, text.chars());
-}
-
-fn bytes_of(path: &Path) -> &[u8] {
-    path.as_os_str().as_encoded_bytes()
 }
 
 /// Appends a named number to an object that has a member already.

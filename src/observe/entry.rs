@@ -326,7 +326,7 @@ impl Entry {
     /// Sets the time.
     #[must_use]
     pub fn at(mut self, time: Duration) -> Self {
-        self.nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.nanoseconds = nanoseconds(time);
         self
     }
 
@@ -407,6 +407,10 @@ fn errno_of_kind(kind: io::ErrorKind) -> i32 {
 #[cold]
 fn errno_of_kind(_kind: io::ErrorKind) -> i32 {
     UNKNOWN_ERRNO.into()
+}
+
+pub(crate) fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The error number in an entry; `None` is 0, which is no error.

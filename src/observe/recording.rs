@@ -36,6 +36,16 @@ pub struct LoopRecording {
     pub payload: Vec<u8>,
 }
 
+impl LoopRecording {
+    pub(super) fn entries_with_details(&self) -> impl DoubleEndedIterator<Item = (&Entry, &[(usize, Detail)])> {
+        self.entries.iter().enumerate().map(|(index, entry)| {
+            let first = self.details.partition_point(|(of, _)| *of < index);
+            let end = self.details.partition_point(|(of, _)| *of <= index);
+            (entry, &self.details[first..end])
+        })
+    }
+}
+
 impl Recording {
     /// Makes the recording of all loops of a program from their recorders.
     #[must_use]

@@ -65,12 +65,7 @@ impl SimRecording {
 
     /// The entries, with their details.
     pub(crate) fn entries(&self) -> impl DoubleEndedIterator<Item = (&Entry, &[(usize, Detail)])> {
-        let LoopRecording { entries, details, .. } = &self.recording;
-        entries.iter().enumerate().map(|(index, entry)| {
-            let first = details.partition_point(|(of, _)| *of < index);
-            let end = details.partition_point(|(of, _)| *of <= index);
-            (entry, &details[first..end])
-        })
+        self.recording.entries_with_details()
     }
 
     /// An entry for each object that existed before the entries that are kept, and may still exist.

@@ -148,8 +148,8 @@ impl Names {
                 }
             }
             EntryKind::Closed if entry.object == Object::Connection => {
-                let reason = usize::try_from(first).ok().and_then(|index| CloseReason::ALL.get(index));
-                let reason = reason.map_or_else(|| String::from("it never opened"), ToString::to_string);
+                let reason = CloseReason::from_index(first);
+                let reason = reason.map_or_else(|| String::from("it never opened"), |reason| reason.to_string());
                 format!("loop closed {name}: {reason}{}", if second == 1 { ", with a reset" } else { "" })
             }
             EntryKind::DeadlineSet | EntryKind::DeadlineFired => {

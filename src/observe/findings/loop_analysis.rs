@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use crate::limits;
-use crate::observe::entry::{Callback, Entry, EntryKind, Object};
+use crate::observe::entry::{Callback, Entry, EntryKind, Object, nanoseconds};
 use crate::observe::findings::object_history::{Moment, ObjectHistory, ObjectKey, Occurrence};
 use crate::observe::findings::{FindingKind, sentences};
 use crate::observe::journal::Detail;
@@ -77,21 +77,15 @@ struct OpenCallback {
 }
 
 struct SlowCallback {
-    key: ObjectKey,
+    begin: OpenCallback,
     callback: Callback,
-    input: u64,
-    entry_index: usize,
     took: u64,
     waiting: u64,
 }
 
 struct LongTurn {
-    entry_index: usize,
+    work: TurnWork,
     took: u64,
-    lost: u64,
-    callbacks: u64,
-    in_callbacks: u64,
-    longest: u64,
 }
 
 /// Polls in a row without work.
@@ -105,10 +99,6 @@ struct SpinRun {
 }
 
 const LOOP: ObjectKey = ObjectKey { object: Object::Loop, slot: 0, generation: 0 };
-
-fn nanoseconds(limit: std::time::Duration) -> u64 {
-    u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX)
-}
 
 impl<'a> LoopAnalysis<'a> {
     pub(super) fn new(recorded: &'a LoopRecording) -> Self {
@@ -131,22 +121,15 @@ impl<'a> LoopAnalysis<'a> {
 
     /// Returns what was found, in no particular order.
     pub(super) fn run(mut self) -> Vec<Occurrence> {
-        let mut details = self.recorded.details.iter().peekable();
-        for (index, entry) in self.recorded.entries.iter().enumerate() {
-            let mut address = None;
-            while let Some((_, detail)) = details.next_if(|(of, _)| *of <= index) {
-                if !matches!(detail, Detail::Payload { .. }) {
-                    address = Some(detail);
-                }
-            }
-            self.observe(index, entry, address);
+        for (index, (entry, details)) in self.recorded.entries_with_details().enumerate() {
+            let mut details = details.iter().map(|(_, detail)| detail);
+            self.observe(index, entry, details.find(|detail| !matches!(detail, Detail::Payload { .. })));
         }
         let end = self.recorded.entries.last().map_or(0, |entry| entry.nanoseconds);
         self.end_turn(end, None);
         self.begin_turn(end, 0);
         self.end_spin();
-        let mut histories: Vec<ObjectHistory> = self.objects.into_values().collect();
-        for history in &mut histories {
+        for mut history in self.objects.into_values() {
             history.end(self.now, &mut self.found);
         }
         self.found
@@ -157,15 +140,14 @@ impl<'a> LoopAnalysis<'a> {
             EntryKind::PollBegin => return self.begin_poll(index, entry),
             EntryKind::PollEnd => return self.end_poll(index, entry),
             EntryKind::TurnEnd => return self.end_turn(entry.nanoseconds, Some(entry.numbers[0] == 1)),
-            EntryKind::Lost if entry.numbers[1] == 1 => return self.lose_steps(entry.numbers[0]),
-            EntryKind::Lost => return self.begin_anew(),
+            EntryKind::Lost => return self.lose_entries(entry),
             _ if entry.object == Object::Peer => return,
             _ => {}
         }
         let key = ObjectKey { object: entry.object, slot: entry.slot, generation: entry.generation };
         let history = self.objects.entry(key).or_insert_with(|| ObjectHistory::new(key, self.has_lost_entries));
         let (is_call, is_progress) = (is_call(entry), is_progress(entry, history.has_eof()));
-        if address.is_some() && names_its_object(entry.kind) {
+        if address.is_some() && entry.kind.names_object() {
             history.name = sentences::name(key, address);
         }
         // The event of a wake-up is served by the messages of its turn.
@@ -225,20 +207,21 @@ impl<'a> LoopAnalysis<'a> {
     /// Begins a turn whose poll has reported so many events at once. They have waited for what was slow before.
     fn begin_turn(&mut self, at: u64, events: u64) {
         for slow in std::mem::take(&mut self.slow_callbacks) {
-            let history = self.objects.entry(slow.key).or_insert_with(|| ObjectHistory::new(slow.key, true));
+            let OpenCallback { key, input, entry_index, .. } = slow.begin;
+            let history = self.objects.entry(key).or_insert_with(|| ObjectHistory::new(key, true));
             let waiting = slow.waiting.saturating_add(events);
-            let sentence = sentences::slow_callback(&history.name, slow.callback, slow.input, slow.took, waiting);
-            let occurrence = history.occurrence(FindingKind::SlowCallback, slow.entry_index, slow.took, sentence);
+            let sentence = sentences::slow_callback(&history.name, slow.callback, input, slow.took, waiting);
+            let occurrence = history.occurrence(FindingKind::SlowCallback, entry_index, slow.took, sentence);
             self.found.push(occurrence);
             self.now.explained = self.now.explained.saturating_add(slow.took);
         }
-        if let Some(long) = self.long_turn.take() {
-            let LongTurn { entry_index, took, lost, callbacks, in_callbacks, longest } = long;
-            let sentence = match lost {
-                0 => sentences::long_turn(took, callbacks, in_callbacks, longest, events),
-                _ => sentences::long_turn_with_lost_steps(took, lost, events),
+        if let Some(LongTurn { work, took }) = self.long_turn.take() {
+            let in_callbacks = work.in_callbacks.saturating_sub(work.in_slow_callbacks);
+            let sentence = match work.lost {
+                0 => sentences::long_turn(took, work.callbacks, in_callbacks, work.longest_callback, events),
+                lost => sentences::long_turn_with_lost_steps(took, lost, events),
             };
-            self.report_loop(FindingKind::LoopLag, entry_index, took, sentence);
+            self.report_loop(FindingKind::LoopLag, work.entry_index, took, sentence);
             self.now.explained = self.now.explained.saturating_add(took);
         }
         self.now.at = at;
@@ -252,20 +235,13 @@ impl<'a> LoopAnalysis<'a> {
         if !turn.is_running {
             return;
         }
-        let took = at.saturating_sub(self.now.at).saturating_sub(turn.in_slow_callbacks);
-        if took >= nanoseconds(limits::FINDING_LOOP_LAG) {
-            self.long_turn = Some(LongTurn {
-                entry_index: turn.entry_index,
-                took,
-                lost: turn.lost,
-                callbacks: turn.callbacks,
-                in_callbacks: turn.in_callbacks.saturating_sub(turn.in_slow_callbacks),
-                longest: turn.longest_callback,
-            });
-            self.explained_until = at;
-        }
         let is_idle = !turn.did_something && (turn.has_entries || progress != Some(true));
         self.count_spin(is_idle && self.poll.returned_at_once, turn.last_object);
+        let took = at.saturating_sub(self.now.at).saturating_sub(turn.in_slow_callbacks);
+        if took >= nanoseconds(limits::FINDING_LOOP_LAG) {
+            self.long_turn = Some(LongTurn { work: turn, took });
+            self.explained_until = at;
+        }
     }
 
     fn begin_callback(&mut self, index: usize, entry: &Entry, key: ObjectKey) {
@@ -300,14 +276,7 @@ impl<'a> LoopAnalysis<'a> {
             turn.in_slow_callbacks = turn.in_slow_callbacks.saturating_add(own);
             self.explained_until = entry.nanoseconds;
             let waiting = turn.events.saturating_sub(turn.events_seen).saturating_add(turn.ready_sources.len() as u64);
-            self.slow_callbacks.push(SlowCallback {
-                key: open.key,
-                callback,
-                input: open.input,
-                entry_index: open.entry_index,
-                took: own,
-                waiting,
-            });
+            self.slow_callbacks.push(SlowCallback { begin: open, callback, took: own, waiting });
         } else {
             turn.longest_callback = turn.longest_callback.max(own);
         }
@@ -364,35 +333,23 @@ impl<'a> LoopAnalysis<'a> {
         self.found.push(Occurrence { kind, key: LOOP, name, entry_index, number, sentence });
     }
 
-    /// Forgets what lost steps of this turn may have ended. The turn goes on.
-    fn lose_steps(&mut self, lost: u64) {
+    /// Forgets what lost entries may have ended. If all were steps of this turn, it goes on.
+    fn lose_entries(&mut self, entry: &Entry) {
         self.has_lost_entries = true;
         self.callbacks.clear();
-        let turn = &mut self.turn;
-        (turn.has_entries, turn.did_something) = (true, true);
-        turn.lost = turn.lost.saturating_add(lost);
-        turn.ready_sources.clear();
         for history in self.objects.values_mut() {
             history.forget_waits();
         }
-    }
-
-    /// Forgets what lost entries may have ended.
-    fn begin_anew(&mut self) {
-        self.has_lost_entries = true;
-        self.poll = Poll::NONE;
-        self.callbacks.clear();
-        self.turn = TurnWork::default();
-        self.spin = None;
-        for history in self.objects.values_mut() {
-            history.forget_waits();
+        let [lost, is_of_turn] = entry.numbers;
+        if is_of_turn == 1 {
+            let turn = &mut self.turn;
+            (turn.has_entries, turn.did_something) = (true, true);
+            turn.lost = turn.lost.saturating_add(lost);
+            turn.ready_sources.clear();
+        } else {
+            (self.poll, self.turn, self.spin) = (Poll::NONE, TurnWork::default(), None);
         }
     }
-}
-
-/// Whether an entry with an address has that of its object.
-fn names_its_object(kind: EntryKind) -> bool {
-    matches!(kind, EntryKind::Existing | EntryKind::Opened | EntryKind::Listening | EntryKind::Bound)
 }
 
 /// Whether the loop serves the object with this entry.

@@ -4,8 +4,7 @@
 
 use crate::close_reason::CloseReason;
 use crate::limits;
-use crate::observe::CLOSE_REASONS;
-use crate::observe::entry::{Callback, Entry, EntryKind, Object};
+use crate::observe::entry::{Callback, Entry, EntryKind, Object, nanoseconds};
 use crate::observe::findings::{FindingKind, sentences};
 
 /// The identity of an object in a recording.
@@ -130,10 +129,6 @@ const EINTR: i32 = 4;
 /// Whether an error number is EAGAIN: of Linux, of BSD and macOS, of Windows. No read or write returns the others.
 pub(super) fn is_would_block(errno: i32) -> bool {
     matches!(errno, 11 | 35 | 10_035)
-}
-
-fn nanoseconds(limit: std::time::Duration) -> u64 {
-    u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl ObjectHistory {
@@ -349,8 +344,8 @@ impl ObjectHistory {
     }
 
     fn on_close(&mut self, entry: &Entry, index: usize, now: Moment, found: &mut Vec<Occurrence>) {
-        let reason = usize::try_from(entry.numbers[0]).ok().and_then(|index| CLOSE_REASONS.get(index));
-        let is_stalled = self.key.object == Object::Connection && reason == Some(&CloseReason::WriteStalled);
+        let reason = CloseReason::from_index(entry.numbers[0]);
+        let is_stalled = self.key.object == Object::Connection && reason == Some(CloseReason::WriteStalled);
         self.end_work(now, found);
         self.end_output(now, is_stalled.then_some(index), found);
         self.end_backoff(now, found);
