@@ -40,7 +40,6 @@ mod tour;
 mod view;
 
 use std::ffi::OsString;
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::cli::parse::Invocation;
@@ -66,17 +65,7 @@ fn run(arguments: &[OsString]) -> Result<ExitStatus, ExitError> {
         Invocation::Probe(options) => probe::run(&options),
         Invocation::View(options) => view::run(&options),
         Invocation::Tour(options) => tour::run(&options),
-        Invocation::Generate(options) => print(&generate::document(options.document)),
-        Invocation::HelpOrVersion(text) => print(&text),
-    }
-}
-
-fn print(text: &str) -> Result<ExitStatus, ExitError> {
-    match standard_stream::stdout().write_all(text.as_bytes()) {
-        // A reader that has closed the pipe, such as head, has read enough.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(ExitError::from_io("cannot write to standard output", &error))
-        }
-        _ => Ok(ExitStatus::Success),
+        Invocation::Generate(options) => standard_stream::print(generate::document(options.document).as_bytes()),
+        Invocation::HelpOrVersion(text) => standard_stream::print(text.as_bytes()),
     }
 }

@@ -12,6 +12,8 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd;
 
+use crate::exit::{ExitError, ExitStatus};
+
 /// Standard output.
 pub(crate) fn stdout() -> UnbufferedWriter<Stdout> {
     UnbufferedWriter(io::stdout())
@@ -20,6 +22,16 @@ pub(crate) fn stdout() -> UnbufferedWriter<Stdout> {
 /// Standard error.
 pub(crate) fn stderr() -> UnbufferedWriter<Stderr> {
     UnbufferedWriter(io::stderr())
+}
+
+/// Prints the output of a command. A reader that has closed the pipe, such as head, has read enough.
+pub(crate) fn print(bytes: &[u8]) -> Result<ExitStatus, ExitError> {
+    match stdout().write_all(bytes) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(ExitError::from_io("cannot write to standard output", &error))
+        }
+        _ => Ok(ExitStatus::Success),
+    }
 }
 
 /// The longest write that a pipe with room takes whole, on every system: the least `PIPE_BUF` of POSIX, in bytes.

@@ -40,24 +40,20 @@ impl RecordingFile {
             return Ok(Self(path.to_owned()));
         }
         // The writing of a recording creates one, too.
-        match create_beside(&target).and_then(|(beside, _)| fs::remove_file(beside)) {
-            Ok(()) => Ok(Self(path.to_owned())),
-            Err(error) => {
-                let folder = escape::path(folder_of(&target).as_os_str().as_bytes());
-                let cause = describe_io_error(&error);
-                Err(cannot_write(&match error.kind() {
-                    io::ErrorKind::NotFound => {
-                        format!("{cause}: there is no folder {folder}; create it, or {choose_another}")
-                    }
-                    io::ErrorKind::NotADirectory => format!("{cause}: {folder} is not a folder; {choose_another}"),
-                    io::ErrorKind::PermissionDenied => format!(
-                        "{cause}: this user may not create a file in {folder}; {choose_another}, or allow this user \
+        let Err(error) = create_beside(&target).and_then(|(beside, _)| fs::remove_file(beside)) else {
+            return Ok(Self(path.to_owned()));
+        };
+        let folder = escape::path(folder_of(&target).as_os_str().as_bytes());
+        let cause = describe_io_error(&error);
+        Err(cannot_write(&match error.kind() {
+            io::ErrorKind::NotFound => format!("{cause}: there is no folder {folder}; create it, or {choose_another}"),
+            io::ErrorKind::NotADirectory => format!("{cause}: {folder} is not a folder; {choose_another}"),
+            io::ErrorKind::PermissionDenied => format!(
+                "{cause}: this user may not create a file in {folder}; {choose_another}, or allow this user \
                          to write there"
-                    ),
-                    _ => cause_and_hint(&error, &choose_another),
-                }))
-            }
-        }
+            ),
+            _ => cause_and_hint(&error, &choose_another),
+        }))
     }
 
     /// Replaces the file by this recording: by its page if the name of the file ends in `.html` or `.htm`.

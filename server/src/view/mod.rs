@@ -4,7 +4,7 @@ pub(crate) mod recording_parser;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -39,8 +39,7 @@ pub(crate) fn run(options: &ViewOptions) -> Result<ExitStatus, ExitError> {
     if is_page_printed {
         let mut page = Vec::new();
         page::write(&recording, &findings, &title, &mut page).expect("memory has room");
-        print(&page)?;
-        return Ok(ExitStatus::Success);
+        return standard_stream::print(&page);
     }
     if let Some(file) = &page_file {
         file.write_page(&recording, &findings, &title)?;
@@ -51,7 +50,7 @@ pub(crate) fn run(options: &ViewOptions) -> Result<ExitStatus, ExitError> {
     }
     let page = page_file.map_or_else(String::new, |file| format!("page written to {file}: "));
     lines.push(page + &summary(findings.len(), &recording));
-    print((lines.join("\n") + "\n").as_bytes())?;
+    standard_stream::print((lines.join("\n") + "\n").as_bytes())?;
     Ok(if findings.is_empty() || !options.findings { ExitStatus::Success } else { ExitStatus::Mismatch })
 }
 
@@ -68,16 +67,6 @@ fn page_file(path: &Path, options: &ViewOptions) -> Result<RecordingFile, ExitEr
         )));
     }
     RecordingFile::check(path, "the page", &assignment)
-}
-
-fn print(bytes: &[u8]) -> Result<(), ExitError> {
-    match standard_stream::stdout().write_all(bytes) {
-        // A reader that has closed the pipe, such as head, has read enough.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(ExitError::from_io("cannot write to standard output", &error))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// The longest line of a finding, in bytes. It may contain the path of a socket.

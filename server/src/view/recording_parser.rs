@@ -68,7 +68,7 @@ impl<R: BufRead> Lines<R> {
         if self.line.pop_if(|byte| *byte == b'\n').is_none() && self.line != END {
             return Err(match (self.number, count as u64) {
                 (1, _) => NOT_A_RECORDING.to_owned(),
-                (number, LINE_BYTES_MAX) => not_an_event(number, "it is too long"),
+                (_, LINE_BYTES_MAX) => self.not_an_event("it is too long"),
                 _ => self.cut_off(),
             });
         }
@@ -80,12 +80,8 @@ impl<R: BufRead> Lines<R> {
     }
 
     fn not_an_event(&self, cause: &str) -> String {
-        not_an_event(self.number, cause)
+        format!("line {} is no event of a recording: {cause}; record again", self.number)
     }
-}
-
-fn not_an_event(line_number: u64, cause: &str) -> String {
-    format!("line {line_number} is no event of a recording: {cause}; record again")
 }
 
 const NOT_A_RECORDING: &str =
