@@ -57,15 +57,6 @@ impl Transmit {
         })
     }
 
-    /// Its first datagram, and the others.
-    #[cfg(target_os = "linux")]
-    pub(crate) fn split_first(self) -> (Self, Option<Self>) {
-        let (middle, count) = (self.end.min(self.start + self.segment), self.count - 1);
-        let first = Self { end: middle, count: 1, ..self };
-        let segment = self.segment.min(self.end - middle);
-        (first, (count > 0).then_some(Self { start: middle, count, segment, ..self }))
-    }
-
     /// Whether more datagrams to the same destination fit its message, behind this many datagrams and bytes. All have
     /// its length; only the last may be shorter.
     #[inline]
@@ -98,7 +89,6 @@ impl Transmit {
 impl UdpSendQueue {
     /// Queues a datagram to an address in canonical form. Returns false if it is longer than a datagram can be, or if
     /// the queue is full.
-    #[inline]
     pub(crate) fn push(&mut self, socket: u32, to: SocketAddr, from: Option<ScopedIp>, payload: &[u8]) -> bool {
         let (start, segment) = (self.bytes.len(), payload.len());
         let payload_bytes_max =

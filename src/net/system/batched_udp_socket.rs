@@ -19,7 +19,7 @@ use crate::limits::{GRO_TRIAL_CALLS, GRO_TRIALS_PAUSE};
 use crate::net::recv_batch::{ReceivedMessage, RecvBatch, RecvMeta};
 use crate::net::send_notes::SendNotes;
 use crate::net::system::udp_socket::{
-    PlainUdpSocket, SendControl, UNKNOWN_PEER, destination, has_other_control, merged_segment, other_family,
+    PlainUdpSocket, SendControl, UNKNOWN_PEER, destination, has_other_control, merged_segment,
 };
 use crate::state::udp_send_queue::{Transmit, UdpSendQueue, mergeable_len};
 
@@ -31,8 +31,8 @@ pub(crate) struct BatchedUdpSocket {
     /// Whether the kernel segments merged messages, and the device as far as is known.
     has_gso: bool,
     gro: Gro,
-    /// Datagrams that are not sent as merged messages; empty between calls.
-    unmerged: Vec<Transmit>,
+    /// The datagrams of transmits that are not sent as they are; empty between calls.
+    split: Vec<Transmit>,
 }
 
 impl BatchedUdpSocket {
@@ -41,7 +41,7 @@ impl BatchedUdpSocket {
         // A kernel without the option would send a merged message as one long datagram.
         let has_gso = getsockopt(&socket.inner, UdpGsoSegment).is_ok();
         let gro = Gro { is_on: false, calls: 0, trial_at: GRO_TRIALS_PAUSE };
-        Ok(Self { headers: Some(Headers::new(&socket, gro.is_on)), socket, has_gso, gro, unmerged: Vec::new() })
+        Ok(Self { headers: Some(Headers::new(&socket, gro.is_on)), socket, has_gso, gro, split: Vec::new() })
     }
 
     pub(crate) fn descriptor(&self) -> usize {
@@ -65,8 +65,8 @@ impl BatchedUdpSocket {
     /// follows; the rest waits for the edge of the next datagram.
     pub(crate) fn recv_datagrams(&mut self, batch: &mut RecvBatch, max: usize) -> io::Result<bool> {
         let received = match &mut self.headers {
-            Some(Headers::V4(headers)) => headers.receive(&self.socket, self.gro.is_on, batch, max),
-            Some(Headers::V6(headers)) => headers.receive(&self.socket, self.gro.is_on, batch, max),
+            Some(Headers::V4(headers)) => headers.receive(&self.socket, batch, max),
+            Some(Headers::V6(headers)) => headers.receive(&self.socket, batch, max),
             None => return self.socket.recv_datagrams(batch, max),
         };
         if received == Err(Errno::ENOSYS) {
@@ -88,7 +88,8 @@ impl BatchedUdpSocket {
             self.gro.trial_at = u32::MAX;
             return;
         }
-        // Without the option the kernel does not report the length of the datagrams that it has merged before.
+        // Without the option the kernel does not report the length of the datagrams that it has merged before. A core
+        // that has read the option before may still queue such a message; it is received as one datagram.
         if !is_on && recv(socket.as_raw_fd(), &mut [], MsgFlags::MSG_PEEK) != Err(Errno::EAGAIN) {
             let _ = setsockopt(socket, UdpGroSegment, &true);
             return;
@@ -125,14 +126,11 @@ impl BatchedUdpSocket {
             }
             if may_merge && !self.has_gso {
                 let datagrams = rest.iter().copied().flat_map(Transmit::datagrams);
-                return self.send_unmerged(datagrams, send_queue, notes, outcome);
+                return self.send_split(datagrams, false, send_queue, notes, outcome);
             }
             if !self.has_family_of(rest[0].to) {
-                for datagram in rest[0].datagrams() {
-                    let error = other_family();
-                    notes.note_datagram(&datagram, Some(&error), send_queue);
-                    outcome(&datagram, Err(error));
-                }
+                // It reports the error of each datagram.
+                self.socket.send_datagrams(&rest[..1], send_queue, notes, &mut *outcome);
                 rest = &rest[1..];
                 continue;
             }
@@ -160,14 +158,15 @@ impl BatchedUdpSocket {
                 Err(error) if call.segment.is_some() && self.is_gso_error(error) => {
                     let refused = &rest[..call.transmits_in(1)];
                     let datagrams = refused.iter().copied().flat_map(Transmit::datagrams);
-                    self.send_unmerged(datagrams, send_queue, notes, outcome);
+                    self.send_split(datagrams, false, send_queue, notes, outcome);
                     refused.len()
                 }
                 Err(error) => {
-                    let (error, (lost, behind)) = (error.into(), rest[0].split_first());
+                    let (error, mut datagrams) = (error.into(), rest[0].datagrams());
+                    let lost = datagrams.next().unwrap_or(rest[0]);
                     notes.note_datagram(&lost, Some(&error), send_queue);
                     outcome(&lost, Err(error));
-                    self.send_list(behind.as_slice(), may_merge, send_queue, notes, outcome);
+                    self.send_split(datagrams, may_merge, send_queue, notes, outcome);
                     1
                 }
             };
@@ -175,20 +174,21 @@ impl BatchedUdpSocket {
         }
     }
 
-    /// Sends each datagram as a message of its own.
+    /// Sends the datagrams of a transmit that cannot be sent as it is.
     #[cold]
-    fn send_unmerged<F: FnMut(&Transmit, io::Result<()>)>(
+    fn send_split<F: FnMut(&Transmit, io::Result<()>)>(
         &mut self,
         datagrams: impl Iterator<Item = Transmit>,
+        may_merge: bool,
         send_queue: &UdpSendQueue,
         notes: &mut SendNotes<'_>,
         outcome: &mut F,
     ) {
-        let mut unmerged = std::mem::take(&mut self.unmerged);
-        unmerged.extend(datagrams);
-        self.send_list(&unmerged, false, send_queue, notes, outcome);
-        unmerged.clear();
-        self.unmerged = unmerged;
+        let mut split = std::mem::take(&mut self.split);
+        split.extend(datagrams);
+        self.send_list(&split, may_merge, send_queue, notes, outcome);
+        split.clear();
+        self.split = split;
     }
 
     /// Whether a message may have failed only because it was merged.
@@ -307,6 +307,7 @@ enum Headers {
 const SMALL_BATCH: usize = 8;
 
 struct FamilyHeaders<S> {
+    has_gro: bool,
     /// Whether the last batch was large.
     last_was_large: bool,
     /// The most datagrams in one message of the last call.
@@ -330,21 +331,15 @@ impl Headers {
 impl<S: SocketAddressFamily> FamilyHeaders<S> {
     fn new(socket: &PlainUdpSocket, has_gro: bool) -> Self {
         let (incoming, to) = (incoming(socket, has_gro), Vec::with_capacity(DATAGRAMS_PER_CALL_MAX));
-        Self { last_was_large: false, merged_max: 1, incoming, outgoing: Default::default(), to }
+        Self { has_gro, last_was_large: false, merged_max: 1, incoming, outgoing: Default::default(), to }
     }
 
-    fn receive(
-        &mut self,
-        socket: &PlainUdpSocket,
-        has_gro: bool,
-        batch: &mut RecvBatch,
-        max: usize,
-    ) -> nix::Result<Received> {
+    fn receive(&mut self, socket: &PlainUdpSocket, batch: &mut RecvBatch, max: usize) -> nix::Result<Received> {
         // Each call initializes room for all datagrams, even if one arrives.
         let received = if self.last_was_large {
-            self.recv_up_to::<DATAGRAMS_PER_CALL_MAX>(socket, has_gro, batch, max)?
+            self.recv_up_to::<DATAGRAMS_PER_CALL_MAX>(socket, batch, max)?
         } else {
-            self.recv_up_to::<SMALL_BATCH>(socket, has_gro, batch, max)?
+            self.recv_up_to::<SMALL_BATCH>(socket, batch, max)?
         };
         self.last_was_large = received.messages >= SMALL_BATCH;
         Ok(received)
@@ -353,24 +348,23 @@ impl<S: SocketAddressFamily> FamilyHeaders<S> {
     fn recv_up_to<const MOST: usize>(
         &mut self,
         socket: &PlainUdpSocket,
-        has_gro: bool,
         batch: &mut RecvBatch,
         max: usize,
     ) -> nix::Result<Received> {
-        let stride = if has_gro { DATAGRAM_BYTES_MAX } else { socket.datagram_bytes_max };
+        let stride = if self.has_gro { DATAGRAM_BYTES_MAX } else { socket.datagram_bytes_max };
         let messages_max = (max / self.merged_max).clamp(1, MOST);
         let (mut buffers, received) = batch.prepare(socket.datagram_bytes_max, stride, messages_max);
         let max = buffers.len();
         let mut slices: [[IoSliceMut<'_>; 1]; MOST] =
             std::array::from_fn(|_| [IoSliceMut::new(buffers.next().unwrap_or_default())]);
         let fd = socket.inner.as_raw_fd();
-        let has_control = socket.has_packet_info || has_gro;
+        let has_control = socket.has_packet_info || self.has_gro;
         let (mut has_less_room, mut merged_max) = (false, 1);
         for message in recvmmsg(fd, &mut self.incoming, slices.iter_mut().take(max), MsgFlags::empty(), None)? {
             let (mut dst, mut segment) = (None, None);
             if has_control {
                 (dst, segment) = (destination(&message), merged_segment(&message));
-                has_less_room |= has_gro && segment.is_none()
+                has_less_room |= self.has_gro && segment.is_none()
                     || socket.has_packet_info && dst.is_none()
                     || socket.is_inherited && has_other_control(&message);
             }
@@ -385,7 +379,7 @@ impl<S: SocketAddressFamily> FamilyHeaders<S> {
         // A header keeps only the room for control messages that its last datagram filled. If that was packet
         // information alone, it is what the next one needs.
         if has_less_room {
-            self.incoming = incoming(socket, has_gro);
+            self.incoming = incoming(socket, self.has_gro);
         }
         let messages = received.len();
         batch.asked = max * self.merged_max;

@@ -133,7 +133,7 @@ impl PlainUdpSocket {
 
 /// The error of a datagram to an address of another family. It cannot be encoded for the socket, and without an
 /// address the datagram would go to the peer of a connected socket.
-pub(crate) fn other_family() -> io::Error {
+fn other_family() -> io::Error {
     io::Error::new(
         io::ErrorKind::Unsupported,
         "address family not supported by the socket: an IPv4 socket cannot send to an IPv6 address",
