@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::context::entries::connection_entry::ConnectionEntry;
 use crate::error::SendError;
 use crate::ids::{ConnectionId, HandlerId, Key, ListenerId, SlotKey};
+use crate::limits::LENT_BYTES_MIN;
 use crate::observe::entry::EntryKind;
 use crate::shared_bytes::SharedBytes;
 use crate::state::buffers::BufferPool;
@@ -25,6 +26,8 @@ use crate::state::timestamp::Timestamp;
 #[derive(Clone, Copy)]
 enum Output<'a> {
     Copied(&'a [u8]),
+    /// A part of the input of the running callback.
+    Lent(&'a [u8]),
     CopiedParts(&'a [&'a [u8]]),
     Shared(&'a SharedBytes),
 }
@@ -372,13 +375,13 @@ impl<'a> Connection<'a> {
             if queued == 0 && matches!(state.phase, Phase::Open) {
                 state.last_progress = *now;
             }
-            let pushed = match output {
-                Output::Copied(bytes) if state.can_send_now() && lent_input.lend(self.slot, &bytes[..taken]) => {
-                    state.buffers_or_take(buffer_pool).map(|buffers| buffers.push_lent(taken, is_own))
+            let output = match output {
+                Output::Copied(bytes) if taken >= LENT_BYTES_MIN && state.can_send_now() => {
+                    if lent_input.lend(self.slot, &bytes[..taken]) { Output::Lent(bytes) } else { output }
                 }
-                _ => output.push(taken, state, buffer_pool, outbox_bytes_max, is_own),
+                _ => output,
             };
-            if pushed.is_err() {
+            if output.push(taken, state, buffer_pool, outbox_bytes_max, is_own).is_err() {
                 state.close_out_of_memory();
                 self.context.mark_dirty(self.slot);
                 return Err(SendError::Closed);
@@ -603,7 +606,7 @@ impl<'a> Connection<'a> {
 impl Output<'_> {
     fn len(self) -> usize {
         match self {
-            Self::Copied(bytes) => bytes.len(),
+            Self::Copied(bytes) | Self::Lent(bytes) => bytes.len(),
             Self::CopiedParts(parts) => parts.iter().fold(0, |sum: usize, part| sum.saturating_add(part.len())),
             Self::Shared(bytes) => bytes.len(),
         }
@@ -634,6 +637,7 @@ impl Output<'_> {
                 pool.reserve_outbox(outbox, count, outbox_bytes_max)?;
                 outbox.push(&bytes[..count]);
             }
+            Self::Lent(_) => outbox.push_lent(count),
             Self::CopiedParts(parts) => {
                 pool.reserve_outbox(outbox, count, outbox_bytes_max)?;
                 let mut left = count;

@@ -227,7 +227,7 @@ impl EventLoop<'_> {
             let entry = &mut connections[slot as usize];
             match entry.state.next_action(|| listeners[entry.listener as usize].limits) {
                 Action::Read => self.read(slot),
-                Action::Flush => stats.bytes_sent += entry.flush(buffer_pool, *now, slot, journal) as u64,
+                Action::Flush => stats.bytes_sent += entry.flush(&[], buffer_pool, *now, slot, journal) as u64,
                 Action::Linger => entry.shutdown_and_linger(*now, slot, journal),
                 Action::Close(reason, mode) => return self.close(slot, reason, mode),
                 Action::Wait => {

@@ -92,12 +92,14 @@ impl EventLoop<'_> {
 /// Delivers input; what the handler writes of it is sent without a copy, as far as the kernel accepts it.
 #[inline]
 fn deliver(callbacks: &mut Callbacks<'_>, context: &mut Context, slot: u32, input: &[u8]) -> usize {
-    if input.len() < LENT_BYTES_MIN {
-        return callbacks.on_data(context, slot, input);
+    let is_long = input.len() >= LENT_BYTES_MIN;
+    if is_long {
+        context.lent_input.offer(input);
     }
-    context.lent_input.offer(input);
     let consumed = callbacks.on_data(context, slot, input);
-    end_loan(context, input);
+    if is_long {
+        end_loan(context, input);
+    }
     consumed
 }
 

@@ -28,10 +28,10 @@ pub(super) fn end_loan(context: &mut Context, input: &[u8]) {
     let entry = &mut connections[slot as usize];
     entry.state.begin_turn(*turn);
     let mut unsent = &input[range];
-    let is_all = entry.state.buffers.as_ref().is_some_and(|buffers| buffers.outbox.is_all_lent());
+    let is_all = entry.state.outbox_len() == unsent.len();
     // A FIN shares a segment with the end of the outbox.
     if is_all && entry.state.accepts_output() {
-        let sent = entry.send_lent(unsent, *now, slot, journal);
+        let sent = entry.flush(unsent, buffer_pool, *now, slot, journal);
         stats.bytes_sent += sent as u64;
         unsent = &unsent[sent..];
     }
@@ -46,8 +46,17 @@ pub(super) fn end_loan(context: &mut Context, input: &[u8]) {
 }
 
 impl ConnectionEntry {
-    /// Sends once; returns the number of bytes that the kernel accepted.
-    pub(super) fn flush(&mut self, pool: &mut BufferPool, now: Timestamp, slot: u32, journal: &mut Journal) -> usize {
+    /// Sends the outbox once, or all that it has borrowed; returns the number of bytes that the kernel accepted.
+    #[expect(clippy::inline_always, reason = "a call costs 25 instructions, of which the usual course needs none")]
+    #[inline(always)]
+    pub(super) fn flush(
+        &mut self,
+        lent: &[u8],
+        pool: &mut BufferPool,
+        now: Timestamp,
+        slot: u32,
+        journal: &mut Journal,
+    ) -> usize {
         let state = &mut self.state;
         if state.outbox_len() > limits::WHOLE_MESSAGE_BYTES_MAX {
             // The peer may send its next request before it has read all of this.
@@ -58,7 +67,8 @@ impl ConnectionEntry {
         let (Some(buffers), Some(stream)) = (&mut state.buffers, &self.stream) else {
             return 0;
         };
-        let sent = match buffers.outbox.as_slice() {
+        let whole = if lent.is_empty() { buffers.outbox.as_slice() } else { Some(lent) };
+        let sent = match whole {
             Some(bytes) => stream.send(bytes, fin_follows),
             None => send_mixed(stream, &buffers.outbox, fin_follows),
         };
@@ -66,11 +76,13 @@ impl ConnectionEntry {
         match sent {
             Ok(count) => {
                 if journal.has_all() {
-                    note_write(journal, key, self.generation, &buffers.outbox, count);
+                    note_write(journal, key, self.generation, whole, buffers.outbox.len(), count);
                 }
-                // planted: rest-of-short-write-dropped
-                pool.consume_output(&mut buffers.outbox, count);
-                buffers.record_sent();
+                if lent.is_empty() {
+                    // planted: rest-of-short-write-dropped
+                    pool.consume_output(&mut buffers.outbox, count);
+                    buffers.record_sent();
+                }
                 state.last_progress = now;
                 state.spend_budget(count);
                 count
@@ -79,29 +91,6 @@ impl ConnectionEntry {
                 let numbers = [0, buffers.outbox.len() as u64];
                 journal.note_error(EntryKind::Write, key, self.generation, numbers, &error);
                 state.record_write_error(&error);
-                0
-            }
-        }
-    }
-
-    /// Sends lent input once; returns the number of bytes that the kernel accepted.
-    fn send_lent(&mut self, lent: &[u8], now: Timestamp, slot: u32, journal: &mut Journal) -> usize {
-        let Some(stream) = &self.stream else {
-            return 0;
-        };
-        let key = SlotKey::Connection(slot);
-        match stream.send(lent, false) {
-            Ok(count) => {
-                journal.note_io(EntryKind::Write, key, self.generation, Ok(&lent[..count]), lent.len());
-                // The peer may send its next request before it has read all of this.
-                self.state.peer_activity = PeerActivity::Unknown;
-                self.state.last_progress = now;
-                self.state.spend_budget(count);
-                count
-            }
-            Err(error) => {
-                journal.note_error(EntryKind::Write, key, self.generation, [0, lent.len() as u64], &error);
-                self.state.record_write_error(&error);
                 0
             }
         }
@@ -200,11 +189,10 @@ impl ConnectionState {
 
 /// Notes the bytes that the kernel accepted; of shared buffers only their number.
 #[cold]
-fn note_write(journal: &mut Journal, key: SlotKey, generation: u64, outbox: &Outbox, count: usize) {
-    let offered = outbox.len();
-    match outbox.as_slice() {
-        Some(bytes) => journal.note_io(EntryKind::Write, key, generation, Ok(&bytes[..count]), offered),
-        None => journal.note(EntryKind::Write, key, generation, [count as u64, offered as u64]),
+fn note_write(journal: &mut Journal, key: SlotKey, generation: u64, whole: Option<&[u8]>, of: usize, count: usize) {
+    match whole {
+        Some(bytes) => journal.note_io(EntryKind::Write, key, generation, Ok(&bytes[..count]), of),
+        None => journal.note(EntryKind::Write, key, generation, [count as u64, of as u64]),
     }
 }
 

@@ -36,12 +36,6 @@ impl Buffers {
         self.inbox.is_empty() && self.outbox.is_empty()
     }
 
-    /// Appends lent input to the empty outbox.
-    pub(crate) fn push_lent(&mut self, count: usize, is_own: bool) {
-        self.outbox.push_lent(count);
-        self.own_output |= is_own;
-    }
-
     /// Updates the marks that end with the output.
     pub(crate) fn record_sent(&mut self) {
         let is_left = !self.outbox.is_empty();

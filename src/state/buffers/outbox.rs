@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::ops::Range;
 
-use crate::limits::{LENT_BYTES_MIN, SEND_SLICES_MAX};
+use crate::limits::SEND_SLICES_MAX;
 use crate::shared_bytes::SharedBytes;
 use crate::state::buffers::byte_queue::ByteQueue;
 
@@ -56,10 +56,12 @@ impl LentInput {
     }
 
     /// Lends bytes to a connection, if they are a part of the input; returns true if it did.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn lend(&mut self, slot: u32, bytes: &[u8]) -> bool {
         let start = bytes.as_ptr().addr().wrapping_sub(self.address);
         let is_part = start < self.len && bytes.len() <= self.len - start;
-        let is_lent = bytes.len() >= LENT_BYTES_MIN && is_part && self.borrowed.is_none();
+        let is_lent = is_part && self.borrowed.is_none();
         if is_lent {
             self.borrowed = Some((slot, start..start + bytes.len()));
         }
@@ -95,11 +97,6 @@ impl Outbox {
     /// Appends bytes that the running callback's input lends; the outbox is empty.
     pub(crate) fn push_lent(&mut self, count: usize) {
         (self.len, self.lent) = (count, count);
-    }
-
-    /// Whether it has borrowed all that it contains.
-    pub(crate) fn is_all_lent(&self) -> bool {
-        self.len == self.lent
     }
 
     /// Ends a loan: keeps a copy of the part that is not sent; the pool has reserved the room.
@@ -208,7 +205,7 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::SHARED_BYTES_MIN;
+    use crate::limits::{LENT_BYTES_MIN, SHARED_BYTES_MIN};
     use crate::state::buffers::{BufferPool, Buffers};
     use proptest::prelude::*;
 
@@ -225,7 +222,6 @@ mod tests {
                 if lends {
                     buffers.outbox.push_lent(loan.len());
                     model.extend(&loan);
-                    prop_assert!(buffers.outbox.is_all_lent());
                 }
                 let bytes = owner.slice(..if is_shared { SHARED_BYTES_MIN + length } else { length });
                 model.extend(&bytes[..]);
@@ -265,7 +261,6 @@ mod tests {
         assert!(!lent_input.lend(1, &input), "no callback is running");
         lent_input.offer(&input[1..]);
         assert!(!lent_input.lend(1, &other) && !lent_input.lend(1, &input), "it is not a part of the input");
-        assert!(!lent_input.lend(1, &input[1..LENT_BYTES_MIN]), "it is short");
         assert!(lent_input.lend(1, &input[2 * LENT_BYTES_MIN..]) && !lent_input.lend(2, &input[1..]));
         assert_eq!(lent_input.take(), Some((1, 2 * LENT_BYTES_MIN - 1..3 * LENT_BYTES_MIN - 1)));
         assert!(!lent_input.lend(1, &input[1..]), "the callback has returned");

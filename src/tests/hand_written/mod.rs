@@ -2,6 +2,7 @@
 
 mod findings_cases;
 mod handler_cases;
+mod lent_input_cases;
 mod loop_cases;
 mod memory_cases;
 mod outbound_cases;
