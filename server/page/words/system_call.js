@@ -190,18 +190,15 @@ function datagramsOf(step, kind, count) {
   return found;
 }
 
-/** One message with these datagrams. Its room and its control messages are not recorded. */
+/** One message with these datagrams. Its room, its control messages and the buffers of several are not recorded. */
 function messageWords(recording, datagrams) {
   const [address, length] = addressWords(recording, datagrams[0]);
-  const slices = datagrams.map((index) => {
-    const isSent = recording.kindName(index) === 'datagram-out';
-    const bytes = recording.first[index];
-    const room = isSent ? numberWords(bytes) : NOT_RECORDED;
-    return `{iov_base=${quotedBytes(recording.payloadOf(index), bytes)}, iov_len=${room}}`;
-  });
   const sum = datagrams.reduce((bytes, index) => bytes + recording.first[index], 0);
-  return `{msg_hdr={msg_name=${address}, msg_namelen=${length}, msg_iov=[${slices.join(', ')}], `
-    + `msg_iovlen=${datagrams.length}, ...}, msg_len=${numberWords(sum)}}`;
+  const room = recording.kindName(datagrams[0]) === 'datagram-out' ? numberWords(sum) : NOT_RECORDED;
+  const [buffers, count] = datagrams.length > 1 ? [NOT_RECORDED, NOT_RECORDED]
+    : [`{iov_base=${quotedBytes(recording.payloadOf(datagrams[0]), sum)}, iov_len=${room}}`, 1];
+  return `{msg_hdr={msg_name=${address}, msg_namelen=${length}, msg_iov=[${buffers}], msg_iovlen=${count}, ...}, `
+    + `msg_len=${numberWords(sum)}}`;
 }
 
 function addressWords(recording, index) {

@@ -13,7 +13,7 @@ use crate::programs::{start_example, start_program};
 
 const FILE_BYTES: usize = 100 * 1024 * 1024;
 
-/// Two outboxes and two inboxes of 64 KiB, and the allocator's overhead. A proxy without backpressure would grow by
+/// Two outboxes and two inboxes of 128 KiB, and the allocator's overhead. A proxy without backpressure would grow by
 /// megabytes.
 const GROWTH_KIB_MAX: u64 = 1024;
 

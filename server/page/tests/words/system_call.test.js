@@ -110,8 +110,8 @@ test('datagrams of one call have their addresses and bytes', () => {
   assert.equal(callOf(['send-batch', SOCKET, [2, 2]], sent[0], sent[1]),
     `sendmmsg(9, [${message('one', 3)}, ${message('three', 5)}], 2, 0) = 2`);
   assert.equal(callOf(['send-batch', SOCKET, [1, 1]], sent[0], sent[2]),
-    `sendmmsg(9, [{msg_hdr={msg_name=${SOCKADDR}, msg_namelen=16, msg_iov=[{iov_base="one", iov_len=3}, `
-    + '{iov_base="two", iov_len=3}], msg_iovlen=2, ...}, msg_len=6}], 1, 0) = 1');
+    `sendmmsg(9, [{msg_hdr={msg_name=${SOCKADDR}, msg_namelen=16, msg_iov=[...], msg_iovlen=..., ...}, `
+    + 'msg_len=6}], 1, 0) = 1');
 });
 
 test('bytes are quoted as strace quotes them', () => {

@@ -274,6 +274,16 @@ mod tests {
     }
 
     #[test]
+    fn text_without_a_placeholder_is_the_same_greeting_for_every_client() {
+        for (text, greeting) in [("Hello!", "Hello!"), ("{{}}", "{}"), (r"a\n{{\x7b", "a\n{{"), (" ", " ")] {
+            assert_eq!(template(text).constant(), Some(greeting.as_bytes()), "{text}");
+        }
+        for text in ["{number}", "Hello, {peer}!", "{{}} {time}"] {
+            assert_eq!(template(text).constant(), None, "{text}");
+        }
+    }
+
+    #[test]
     fn a_mistake_in_a_template_is_reported() {
         for (text, expected) in [
             ("", "empty"),

@@ -1,7 +1,8 @@
 //! Compares entries of a loop with the system calls of its thread.
 //!
 //! A call is compared if it is a poll, or about an open socket of the loop. So the sockets of other code, the waker and
-//! the opening of sockets are left out. Queries such as `getsockname(2)` change nothing, and are not traced.
+//! the opening of sockets are left out. Calls that start or end the merging of datagrams are, too. Queries such as
+//! `getsockname(2)` change nothing, and are not traced.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +19,7 @@ pub(crate) type Outcomes = BTreeMap<String, usize>;
 pub(crate) fn compare(entries: &[Entry], calls: &[Call]) -> Result<Outcomes, String> {
     let (mut descriptors, mut outcomes) = (Descriptors::default(), Outcomes::new());
     // Before its first poll the server opens its sockets.
-    let mut calls = calls.iter().skip_while(|call| !is_poll(call));
+    let mut calls = calls.iter().skip_while(|call| !is_poll(call)).filter(|call| !call.is_about_merging());
     let (mut before, mut events) = (Vec::new(), 0);
     for (index, entry) in entries.iter().enumerate() {
         if let Some(noted) = descriptors.call_of(&entries[index..]) {

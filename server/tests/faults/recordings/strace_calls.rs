@@ -17,6 +17,10 @@ pub(crate) const TRACED: &str = "accept,accept4,close,connect,epoll_ctl,epoll_pw
     recvmsg,sendmmsg,sendmsg,sendto,setsockopt,shutdown,\
     epoll_pwait2,read,readv,write,writev,sendfile,splice";
 
+const SOL_UDP: i64 = 17;
+const UDP_GRO: i64 = 104;
+const MSG_PEEK: i64 = 2;
+
 /// One system call.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Call {
@@ -44,6 +48,15 @@ impl Call {
     pub(crate) fn descriptor(&self) -> Option<u64> {
         let index = if self.name == "epoll_ctl" { 2 } else { 0 };
         u64::try_from(self.argument(index)?).ok()
+    }
+
+    /// Whether it starts or ends the merging of received datagrams. Before the end, the loop looks for merged ones.
+    pub(crate) fn is_about_merging(&self) -> bool {
+        match self.name.as_str() {
+            "setsockopt" => (self.argument(1), self.argument(2)) == (Some(SOL_UDP), Some(UDP_GRO)),
+            "recvfrom" => self.argument(3) == Some(MSG_PEEK),
+            _ => false,
+        }
     }
 
     /// Parses a line; `None` for the end of a thread, and for a call that the kernel restarts after a signal.
