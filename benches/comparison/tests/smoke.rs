@@ -6,18 +6,20 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+/// Runs the benchmark, and returns what it prints.
+fn run(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_comparison")).args(arguments).output().expect("it starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 #[test]
 fn every_builtin_server_answers_every_workload() {
     let folder = tempfile::tempdir().expect("a folder for the chart");
     let chart = folder.path().join("chart.svg");
-    let output = Command::new(env!("CARGO_BIN_EXE_comparison"))
-        .args(["--servers", "floor,plain,library,tokio,mio", "--parts", "cost", "--rounds", "1", "--seconds", "0.02"])
-        .args(["--markdown", "--svg"])
-        .arg(&chart)
-        .output()
-        .expect("it starts");
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{stderr}");
+    let servers = "floor,plain,library,tokio,mio";
+    let arguments = ["--servers", servers, "--parts", "cost", "--rounds", "1", "--seconds", "0.02", "--markdown"];
+    let stdout = run(&[&arguments[..], &["--svg", chart.to_str().expect("a plain path")]].concat());
     let tables: Vec<&str> = stdout.split("**").collect();
     let servers = ["floor: the fastest loop", "halloo, the library", "tokio, one thread"];
     let small_servers = [&servers[..], &["epoll, a plain loop", "mio as in its examples"]].concat();
@@ -39,13 +41,17 @@ fn every_builtin_server_answers_every_workload() {
 
 #[test]
 fn every_runtime_runs_every_task() {
-    let output = Command::new(env!("CARGO_BIN_EXE_comparison"))
-        .args(["--servers", "floor,library,tokio", "--parts", "tasks", "--rounds", "1", "--seconds", "0.02"])
-        .arg("--markdown")
-        .output()
-        .expect("it starts");
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{stderr}");
+    let stdout = run(&[
+        "--servers",
+        "floor,library,tokio",
+        "--parts",
+        "tasks",
+        "--rounds",
+        "1",
+        "--seconds",
+        "0.02",
+        "--markdown",
+    ]);
     for runtime in ["floor: the fastest loop", "halloo, the library", "tokio, one thread"] {
         let row = stdout.lines().find(|line| line.starts_with(&format!("| {runtime} |")));
         let row = row.unwrap_or_else(|| panic!("{runtime} has no row in\n{stdout}"));
@@ -55,12 +61,8 @@ fn every_runtime_runs_every_task() {
 
 #[test]
 fn the_growth_of_the_floor_and_the_library_is_measured_for_every_size() {
-    let output = Command::new(env!("CARGO_BIN_EXE_comparison"))
-        .args(["--servers", "floor,library", "--parts", "growth", "--rounds", "1", "--seconds", "0.02", "--markdown"])
-        .output()
-        .expect("it starts");
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{stderr}");
+    let stdout =
+        run(&["--servers", "floor,library", "--parts", "growth", "--rounds", "1", "--seconds", "0.02", "--markdown"]);
     for server in ["floor: the fastest loop", "halloo, the library"] {
         let rows: Vec<&str> = stdout.lines().filter(|line| line.starts_with(&format!("| {server} |"))).collect();
         let figures: Vec<usize> = rows.iter().map(|row| row.matches("+0..+0 %").count()).collect();
@@ -71,17 +73,10 @@ fn the_growth_of_the_floor_and_the_library_is_measured_for_every_size() {
 #[test]
 #[ignore = "builds the program for release"]
 fn workers_are_measured_if_there_are_cores_and_else_one_line_tells_the_reason() {
-    let run = |cores_min: &str| {
-        let output = Command::new(env!("CARGO_BIN_EXE_comparison"))
-            .args(["--servers", "binary", "--parts", "workers", "--rounds", "1", "--seconds", "0.02"])
-            .args(["--cores-min", cores_min])
-            .output()
-            .expect("it starts");
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{stderr}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    };
-    let [figures, reason] = ["2", "100000"].map(run);
+    let [figures, reason] = ["2", "100000"].map(|cores_min| {
+        let arguments = ["--servers", "binary", "--parts", "workers", "--rounds", "1", "--seconds", "0.02"];
+        run(&[&arguments[..], &["--cores-min", cores_min]].concat())
+    });
     for workload in ["once", "lines", "lines-deep"] {
         let row = figures.lines().find(|line| line.trim_start().starts_with(&format!("{workload} ")));
         assert!(row.is_some_and(|row| row.contains("(1.00, ")), "{workload} has no figure:\n{figures}");
@@ -92,12 +87,7 @@ fn workers_are_measured_if_there_are_cores_and_else_one_line_tells_the_reason() 
 #[test]
 #[ignore = "needs valgrind"]
 fn instructions_and_code_lines_are_counted_for_every_workload() {
-    let output = Command::new(env!("CARGO_BIN_EXE_comparison"))
-        .args(["--servers", "floor,library", "--parts", "instructions", "--markdown"])
-        .output()
-        .expect("it starts");
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{stderr}");
+    let stdout = run(&["--servers", "floor,library", "--parts", "instructions", "--markdown"]);
     for server in ["floor: the fastest loop", "halloo, the library"] {
         let rows: Vec<&str> = stdout.lines().filter(|line| line.starts_with(&format!("| {server} |"))).collect();
         let figures = |row: &str| -> Vec<f64> {

@@ -350,8 +350,8 @@ mod as_root {
             (&with_capabilities, "the process would keep capabilities (mask 0x402)"),
         ] {
             let without_root = as_user("65534", "65534", options);
-            let output = run(HALLOO.command_under(&without_root, &["--tcp", "127.0.0.1:0", "--user", "nobody"]));
-            assert_fails(&output, 3, &["with --user nobody: ", cause, "; start halloo without them"]);
+            let output = run(HALLOO.command_under(&without_root, &["--tcp", "127.0.0.1:0", "--user", "65534:65534"]));
+            assert_fails(&output, 3, &["with --user 65534:65534: ", cause, "; start halloo without them"]);
         }
         let group_of_the_user = as_user("65534", "65534", &["--groups", "65534"]);
         let arguments = ["--tcp", "127.0.0.1:0", "--user", "nobody"];
@@ -393,7 +393,7 @@ mod as_root {
         let server = Server::start(HALLOO.command_under(&without_files, &arguments("65532:65532")));
         assert_eq!(request(server.tcp()), GREETING);
         assert!(thread_statuses(&server, "Uid:").iter().all(|uid| uid == "65532 65532 65532 65532"));
-        for (user, cause) in [("nobody", "there is no such user"), ("65532:staff", "there is no such group")] {
+        for (user, cause) in [("daemon", "there is no such user"), ("65532:staff", "there is no such group")] {
             assert_fails(&run(HALLOO.command_under(&without_files, &arguments(user))), 3, &[cause]);
         }
     }

@@ -11,7 +11,7 @@ pub(crate) mod on_tokio;
 pub(crate) mod plain_loop;
 
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use clap::ValueEnum;
 
@@ -45,6 +45,15 @@ pub(crate) fn run(server: Builtin, mode: Mode, target: Option<SocketAddr>) -> Re
         Builtin::Tokio => on_tokio::run(mode),
         Builtin::Mio => on_mio::run(mode),
     }
+}
+
+/// A non-blocking listener with a backlog for all clients of a load. Its connections inherit `TCP_NODELAY`.
+fn listen() -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(ADDRESS)?;
+    rustix::net::listen(&listener, 4096)?;
+    rustix::net::sockopt::set_tcp_nodelay(&listener, true)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 /// Prints the bound address for the parent process.

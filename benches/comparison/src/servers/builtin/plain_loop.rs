@@ -11,7 +11,7 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, recvfrom, send, sendto};
 
-use super::{ADDRESS, READ_BYTES, line_responses, print_ready_line, response_bytes};
+use super::{ADDRESS, READ_BYTES, line_responses, listen, print_ready_line, response_bytes};
 use crate::workload::{Mode, TCP_RESPONSE, UDP_RESPONSE};
 
 const EVENTS_MAX: usize = 256;
@@ -27,10 +27,7 @@ pub(super) fn run(mode: Mode) -> Result<(), Box<dyn Error>> {
 }
 
 fn serve_tcp(mode: Mode) -> Result<(), Box<dyn Error>> {
-    let listener = TcpListener::bind(ADDRESS)?;
-    rustix::net::listen(&listener, 4096)?;
-    rustix::net::sockopt::set_tcp_nodelay(&listener, true)?; // accepted connections inherit it
-    listener.set_nonblocking(true)?;
+    let listener = listen()?;
     let poll = epoll::create(CreateFlags::CLOEXEC)?;
     epoll::add(&poll, &listener, EventData::new_u64(LISTENER), EventFlags::IN | EventFlags::ET)?;
     print_ready_line(listener.local_addr()?)?;

@@ -17,7 +17,8 @@ use rustix::net::{
 };
 use rustix::time::Timespec;
 
-use super::{ADDRESS, BACKLOG, COPY_BYTES, print_ready_line};
+use super::{COPY_BYTES, print_ready_line};
+use crate::servers::builtin::listen;
 
 /// The most that one turn of one connection reads, except for the last read.
 const TURN_BYTES: usize = 1024 * 1024;
@@ -107,10 +108,7 @@ struct Server {
 
 /// Serves until killed: a proxy to the target, or an echo without one.
 pub(super) fn run(target: Option<SocketAddr>) -> Result<(), Box<dyn Error>> {
-    let listener = TcpListener::bind(ADDRESS)?;
-    rustix::net::listen(&listener, BACKLOG)?;
-    rustix::net::sockopt::set_tcp_nodelay(&listener, true)?; // accepted connections inherit it
-    listener.set_nonblocking(true)?;
+    let listener = listen()?;
     let poll = epoll::create(CreateFlags::CLOEXEC)?;
     epoll::add(&poll, &listener, EventData::new_u64(LISTENER), EventFlags::IN | EventFlags::ET)?;
     print_ready_line(listener.local_addr()?)?;

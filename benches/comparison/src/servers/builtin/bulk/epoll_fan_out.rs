@@ -10,8 +10,9 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send};
 
-use super::{ADDRESS, BACKLOG, print_ready_line};
+use super::print_ready_line;
 use crate::byte_pattern::pattern_at;
+use crate::servers::builtin::listen;
 use crate::workload::DELIVERY_BYTES;
 
 const EVENTS_MAX: usize = 256;
@@ -50,10 +51,7 @@ impl Client {
 
 /// Serves until killed.
 pub(super) fn run() -> Result<(), Box<dyn Error>> {
-    let listener = TcpListener::bind(ADDRESS)?;
-    rustix::net::listen(&listener, BACKLOG)?;
-    rustix::net::sockopt::set_tcp_nodelay(&listener, true)?; // accepted connections inherit it
-    listener.set_nonblocking(true)?;
+    let listener = listen()?;
     let poll = epoll::create(CreateFlags::CLOEXEC)?;
     epoll::add(&poll, &listener, EventData::new_u64(LISTENER), EventFlags::IN | EventFlags::ET)?;
     print_ready_line(listener.local_addr()?)?;

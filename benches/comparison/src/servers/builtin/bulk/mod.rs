@@ -14,8 +14,6 @@ use crate::workload::Mode;
 
 /// The buffer of a peer that can choose it, for one read.
 const COPY_BYTES: usize = 256 * 1024;
-/// The listen backlog, for the clients of a fan-out.
-const BACKLOG: i32 = 4096;
 
 /// Serves until killed.
 pub(super) fn run(server: Builtin, mode: Mode, target: Option<SocketAddr>) -> Result<(), Box<dyn Error>> {

@@ -8,7 +8,8 @@ use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags, accept_with, recv, send, shutdown};
 
-use super::{ADDRESS, Poll, READ_BYTES, line_responses, print_ready_line, response_bytes};
+use super::{Poll, READ_BYTES, line_responses, print_ready_line, response_bytes};
+use crate::servers::builtin::listen;
 use crate::workload::{LINE_RESPONSE, TCP_RESPONSE};
 
 /// The token of the listener: no descriptor has this number.
@@ -25,10 +26,7 @@ struct Server<C> {
 
 impl<C> Server<C> {
     fn open() -> Result<Self, Box<dyn Error>> {
-        let listener = TcpListener::bind(ADDRESS)?;
-        rustix::net::listen(&listener, 4096)?;
-        rustix::net::sockopt::set_tcp_nodelay(&listener, true)?; // accepted connections inherit it
-        listener.set_nonblocking(true)?;
+        let listener = listen()?;
         let poll = Poll::new()?;
         poll.add(&listener, LISTENER, EventFlags::IN)?;
         print_ready_line(listener.local_addr()?)?;
